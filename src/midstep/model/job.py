@@ -1,0 +1,81 @@
+"""What a user submits, and where it runs."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from midstep.model.tiers import Tier
+
+
+class JobKind(enum.StrEnum):
+    """`train` ends by itself, `serve` answers requests."""
+
+    TRAIN = "train"
+    SERVE = "serve"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as submitted. ``command`` is what every rank runs (launchers are unwrapped before)."""
+
+    command: tuple[str, ...]
+    world_size: int = 1
+    devices: int = 1
+    name: str = ""
+    tier: Tier = Tier.STANDARD
+    kind: JobKind = JobKind.TRAIN
+    device_type: str | None = None  # None: any one type
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    workdir_blob: str | None = None  # the uploaded work directory; None: an empty one
+    threads: int = 1  # math threads per rank: results must not depend on the placement
+    uid: int = 0
+    gid: int = 0
+    region: str | None = None  # None: any
+    node: str | None = None  # None: any
+
+
+@dataclass(frozen=True, slots=True)
+class RankPlace:
+    """One rank of a placement. ``home`` is the virtual host whose files the rank sees: fixed at the first placement,
+    whatever node it is on later, so that LOCAL_RANK and the file tree never change under the job."""
+
+    rank: int
+    home: int
+    local_rank: int
+    local_world_size: int
+    devices: tuple[int, ...]  # indices on the node
+    cpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """The ranks of one job on one node. ``index`` numbers the job's nodes; 0 leads (it hosts rank 0)."""
+
+    node: str
+    index: int
+    ranks: tuple[RankPlace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which rank is on which device. A job is in one region at a time."""
+
+    region: str
+    nodes: tuple[NodePlace, ...]
+
+    def node_of(self, rank: int) -> str:
+        """The node that hosts a rank. KeyError: there is no such rank."""
+        for place in self.nodes:
+            if any(r.rank == rank for r in place.ranks):
+                return place.node
+        raise KeyError(rank)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRef:
+    """A committed snapshot, in the vault of a region."""
+
+    snapshot_id: str
+    region: str
+    nbytes: int = 0

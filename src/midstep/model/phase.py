@@ -1,0 +1,95 @@
+"""What the controller wants of a job on a node, and what the node's agent answers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Goal(enum.StrEnum):
+    """The desired state of one job on one node, under one epoch."""
+
+    HOLD = "hold"  # a proxy listens; from a snapshot: processes restored, stopped; processes that are here: adopted as they are
+    RUN = "run"  # peers known: proxy connected, processes started or thawed
+    DUMP = "dump"  # frozen, drained, this node's part of the snapshot in the vault; processes still here, stopped
+    GONE = "gone"  # no process, no files; before that, with `collect`, the homes are saved as the job's results
+
+
+class Phase(enum.StrEnum):
+    """What a node has reached."""
+
+    HOLDING = "holding"  # under way to HELD
+    HELD = "held"
+    STARTING = "starting"  # under way to RUNNING
+    RUNNING = "running"
+    DUMPING = "dumping"  # under way to DUMPED
+    DUMPED = "dumped"
+    ENDING = "ending"  # under way to GONE
+    GONE = "gone"
+    FAILED = "failed"  # the goal cannot be reached; `Failure` says why; whatever ran before still runs when `intact`
+    PROXY_LOST = "proxy_lost"  # ranks are there, their proxy is not: a new epoch is needed
+
+
+class Fault(enum.StrEnum):
+    """Whose fault, and so whether to try again."""
+
+    USER = "user"  # the command, the script: the job fails
+    JOB_STATE = "job_state"  # this job cannot be dumped as it stands now (a device, a socket): it goes on running
+    NODE = "node"  # this node: try elsewhere
+    TRANSIENT = "transient"  # try again
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a goal was not reached, in words for a user."""
+
+    step: str  # freeze, drain, dump, store, copy, restore, reconnect, thaw, launch, fetch
+    message: str
+    fault: Fault
+    intact: bool = True  # the processes are as they were before the step (rolled back)
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTiming:
+    """One bounded phase of a suspend, resume or migration on one node."""
+
+    step: str
+    duration_s: float
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RankStatus:
+    """One rank on a node. ``exit_code``: None while it runs; 128+n for signal n."""
+
+    rank: int
+    exit_code: int | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A collective that some ranks posted and others did not, for longer than the stall bound."""
+
+    group: str
+    operation: str
+    waiting_s: float
+    posted: tuple[int, ...]
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOnNode:
+    """An agent's report on one job under one epoch."""
+
+    job_id: str
+    epoch: int
+    phase: Phase
+    proxy_port: int = 0
+    ranks: tuple[RankStatus, ...] = ()
+    failure: Failure | None = None
+    steps: tuple[StepTiming, ...] = ()
+    stalls: tuple[Stall, ...] = ()
+    store: dict[str, str] = field(default_factory=dict[str, str])  # DUMPED, leader only: key -> base64 value
+    nbytes: int = 0  # DUMPED: this node's part

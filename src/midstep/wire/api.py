@@ -1,0 +1,176 @@
+"""What the HTTP interface speaks: requests and answers of `/v1`. Times are wall-clock seconds, sizes bytes.
+
+| method and path | body -> answer |
+| --- | --- |
+| GET /v1/health | -> Health |
+| POST /v1/blobs | raw .tar.gz of a work directory -> {"blob": sha256} |
+| POST /v1/jobs | JobRequest -> JobView (201) |
+| GET /v1/jobs[?state=] | -> list[JobView] |
+| GET /v1/jobs/{job} | -> JobView (by id, unique id prefix, or name of the newest job of that name) |
+| POST /v1/jobs/{job}/suspend, /resume, /migrate (MigrateRequest), /cancel | -> JobView (202) |
+| GET /v1/jobs/{job}/logs?rank=0&offset=0&limit= | -> LogView |
+| GET /v1/jobs/{job}/files | -> tar stream of the work directory: of an ended or suspended job |
+| GET /v1/nodes | -> list[NodeView] |
+| GET /v1/events?job=&after=0&limit= | -> list[EventView], oldest first |
+| WS /v1/agents | wire/agent.py |
+| GET /v1/internal/blobs/{blob}, /v1/internal/vault/{region}/{snapshot} | for agents: raw bytes, tar stream |
+
+Every request carries `Authorization: Bearer TOKEN`. Errors are Problem documents (application/problem+json, RFC 9457).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from midstep.model.job import JobKind
+from midstep.model.phase import Stall, StepTiming
+from midstep.model.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a request was refused. ``code`` is stable, for scripts; ``hint`` says what to do."""
+
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The controller is up."""
+
+    version: str
+    fleet: str
+    regions: tuple[str, ...]
+    nodes: int
+    nodes_connected: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A submission. ``command`` may be a launcher's: the service unwraps it. ``devices`` None: the launcher's world
+    size, or 1. ``ranks`` None: the launcher's world size, or ``devices``."""
+
+    command: tuple[str, ...]
+    devices: int | None = None
+    ranks: int | None = None
+    name: str = ""
+    tier: Tier = Tier.STANDARD
+    kind: JobKind = JobKind.TRAIN
+    device_type: str | None = None
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    workdir_blob: str | None = None
+    threads: int = 1
+    uid: int = 0
+    gid: int = 0
+    region: str | None = None
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateRequest:
+    """Where to: the name of a node or of a region."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankView:
+    """One rank now. ``node`` is empty while the job has no devices."""
+
+    rank: int
+    node: str
+    devices: tuple[int, ...]
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveView:
+    """One suspend, resume or migration: what it cost. ``steps`` in the order they happened, named ``step@node``."""
+
+    kind: str
+    started_s: float
+    duration_s: float
+    nbytes: int
+    steps: tuple[StepTiming, ...]
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """Everything that `midstep show` prints. ``state`` is a JobState's value, ``reason`` says why it is in it."""
+
+    job_id: str
+    name: str
+    state: str
+    reason: str
+    command: tuple[str, ...]
+    world_size: int
+    devices: int
+    tier: Tier
+    kind: JobKind
+    epoch: int
+    region: str
+    ranks: tuple[RankView, ...]
+    submitted_s: float
+    started_s: float | None
+    ended_s: float | None
+    exit_code: int | None
+    failure: str
+    last_lines: tuple[str, ...]
+    snapshot: str
+    snapshot_bytes: int
+    moves: tuple[MoveView, ...]
+    stalls: tuple[Stall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """Bytes [offset, next_offset) of a rank's output as text (undecodable bytes replaced). ``ended``: none will follow
+    unless the job is resumed."""
+
+    text: str
+    offset: int
+    next_offset: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device and the jobs on it."""
+
+    index: int
+    device_type: str
+    cpus: tuple[int, ...]
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node."""
+
+    name: str
+    region: str
+    address: str
+    connected: bool
+    last_seen_s: float
+    freezes_in_place: bool
+    devices: tuple[DeviceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One line of the fleet's history. ``kind`` is stable, for scripts; ``message`` is for people."""
+
+    number: int
+    at_s: float
+    job_id: str
+    node: str
+    kind: str
+    message: str
+    duration_s: float | None = None
+    nbytes: int | None = None
