@@ -1,0 +1,40 @@
+# One command each. Every target that needs the environment makes it first (`setup` does nothing the second time).
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak gpu lock clean
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+ARGS ?=
+ONLY ?=
+export MIDSTEP_PYTHON PIP_ARGS
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## system packages, .venv, CRIU: only what is missing
+	@./scripts/setup.sh
+
+demo: setup ## two real training jobs suspended, moved and resumed in the middle of a step; under three minutes
+	@$(PY) -m midstep.app.demo $(ARGS)
+
+test: setup ## all tests but the long ones and those that need a GPU (ARGS='-k name')
+	$(PYTEST) -m "not soak and not gpu" $(ARGS)
+
+check: setup ## lint, format of imports, strict types
+	$(PY) -m ruff check .
+	$(PY) -m pyright
+
+bench: setup ## every figure beside its bar, into build/bench.json (ONLY='name ...')
+	@$(PY) -m benchmarks $(ONLY)
+
+soak: setup ## the long tests
+	$(PYTEST) -m "soak and not gpu" --timeout 7200 $(ARGS)
+
+gpu: setup ## the tests that need an NVIDIA GPU
+	$(PYTEST) -m gpu $(ARGS)
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml
+	$(PY) scripts/lock.py
+
+clean: ## remove what setup and the tests made here (CRIU's private prefix stays)
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
