@@ -1,0 +1,298 @@
+"""The device driver for NVIDIA GPUs: moves the device state of ranks into their host memory, and back.
+
+It calls the checkpoint interface of libcuda (570 or newer) on other processes, by pid as the agent sees it:
+
+    lock -> checkpoint -> (CRIU dumps, kills, restores; by others) -> restore -> unlock
+
+Each phase takes all ranks of a node in one pass. When lock or checkpoint fails for one, all are rolled back
+to running. libcuda is loaded at the first need: a machine without a GPU imports this, and `available()` says
+why it is of no use there. What NVIDIA's driver was seen to do: docs/internals/gpu.md.
+
+CudaDriverError
+|-- CudaUnavailable  no driver, or one that is too old: the operator's; do not retry
+|-- CudaBusy         not locked in time (a long kernel, a stopped rank): nobody's; all run again; retry later
+|-- CudaRefused      NVIDIA's driver will not take this rank (managed memory, ...): the job's; all run again
+`-- CudaBroken       a rank is in no known state, or cannot be rolled back: kill it, go back to a snapshot
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from pathlib import Path
+
+from midstep.agent.drivers.errors import DriverError
+
+
+class CudaDriverError(DriverError):
+    """Anything that goes wrong here; `codes` has the driver's word for each pid."""
+
+    def __init__(self, message: str, codes: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.codes = dict(codes or {})
+
+
+class CudaUnavailable(CudaDriverError): ...
+
+
+class CudaBusy(CudaDriverError): ...
+
+
+class CudaRefused(CudaDriverError): ...
+
+
+class CudaBroken(CudaDriverError): ...
+
+
+class State(IntEnum):
+    RUNNING = 0
+    LOCKED = 1
+    CHECKPOINTED = 2
+    FAILED = 3
+
+
+class Phase(Enum):
+    LOCK = "cuCheckpointProcessLock"
+    CHECKPOINT = "cuCheckpointProcessCheckpoint"
+    RESTORE = "cuCheckpointProcessRestore"
+    UNLOCK = "cuCheckpointProcessUnlock"
+
+
+@dataclass(frozen=True, slots=True)
+class CudaSupport:
+    ok: bool
+    driver_version: str  # of the kernel module, "580.159.04"; empty without one
+    reason: str  # why not; empty when ok
+
+
+@dataclass(frozen=True, slots=True)
+class RankPhase:
+    pid: int
+    code: int | None  # None: the call had not returned at the deadline
+    duration_s: float
+    moved_bytes: int  # growth (checkpoint) or shrinkage (restore) of the rank's resident memory
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    phase: Phase
+    duration_s: float
+    ranks: tuple[RankPhase, ...]
+
+    @property
+    def moved_bytes(self) -> int:
+        return sum(rank.moved_bytes for rank in self.ranks)
+
+
+GpuPair = tuple[bytes, bytes]  # UUIDs (16 bytes each) of the GPU checkpointed and of the one to restore to
+NOT_READY = 600
+SUCCESS = 0
+
+
+class CudaDriver:
+    """Not thread-safe; one for an agent. `clock` is monotonic, in seconds."""
+
+    def __init__(self, deadline_s: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._loaded: Libcuda | None = None
+
+    def available(self) -> CudaSupport:
+        version = kernel_driver_version()
+        try:
+            self.libcuda()
+        except CudaUnavailable as error:
+            return CudaSupport(False, version, str(error))
+        return CudaSupport(True, version, "")
+
+    def find_cuda_pids(self, pids: Sequence[int]) -> tuple[int, ...]:
+        """Those of `pids` that have initialised CUDA, in the order given."""
+        return tuple(pid for pid in pids if self.state(pid) is not None)
+
+    def state(self, pid: int) -> State | None:
+        """None for a process that does not use CUDA, or does not exist."""
+        code, state = self.libcuda().state(pid)
+        return State(state) if code == SUCCESS else None
+
+    def lock(self, pids: Sequence[int], timeout_ms: int) -> PhaseReport:
+        """Let submitted work finish and hold every further CUDA call; on a timeout nothing has changed.
+
+        Ranks must be able to run: for a stopped one the call would wait past its own timeout.
+        """
+        if stopped := [pid for pid in pids if is_stopped(pid)]:
+            raise CudaBusy(f"stopped: {stopped}", dict.fromkeys(stopped, "STOPPED"))
+        report = self.run_phase(Phase.LOCK, pids, timeout_ms=timeout_ms)
+        self._settle(report, pids)
+        return report
+
+    def checkpoint(self, pids: Sequence[int]) -> PhaseReport:
+        """Move device memory to host memory and release the device.
+
+        A rank that maps device memory of another (CUDA IPC, imported handles) is lost by this, silently: with
+        driver 580 the checkpoint succeeds and the restore fails. It must have made its own copy before.
+        """
+        report = self.run_phase(Phase.CHECKPOINT, pids)
+        self._settle(report, pids)
+        return report
+
+    def restore(self, pids: Sequence[int], gpu_pairs: Sequence[GpuPair] | None = None) -> PhaseReport:
+        """Take a device again and fill it. `gpu_pairs` must name every GPU that was in use (driver 580)."""
+        report = self.run_phase(Phase.RESTORE, pids, gpu_pairs=gpu_pairs)
+        self._require(report)
+        return report
+
+    def unlock(self, pids: Sequence[int]) -> PhaseReport:
+        report = self.run_phase(Phase.UNLOCK, pids)
+        self._require(report)
+        return report
+
+    def rollback(self, pids: Sequence[int]) -> None:
+        """Every rank runs again, from whichever phase it is in; `CudaBroken` names those that cannot."""
+        broken: dict[int, str] = {}
+        for pid in pids:
+            state = self.state(pid)
+            if state is State.CHECKPOINTED:
+                self.run_phase(Phase.RESTORE, [pid])
+            if state in (State.CHECKPOINTED, State.LOCKED):
+                self.run_phase(Phase.UNLOCK, [pid])
+            after = self.state(pid)
+            if after is not State.RUNNING:
+                broken[pid] = after.name if after is not None else "GONE"
+        if broken:
+            raise CudaBroken(f"cannot be rolled back: {broken}", broken)
+
+    def _settle(self, report: PhaseReport, pids: Sequence[int]) -> None:
+        """Nothing when all ranks succeeded; else roll back all and say whose fault it was."""
+        codes = self._failures(report)
+        if not codes:
+            return
+        if any(rank.code is None for rank in report.ranks):
+            raise CudaBroken(f"{report.phase.value} did not return in {self._deadline_s} s: {codes}", codes)
+        self.rollback(pids)
+        busy = all(rank.code in (SUCCESS, NOT_READY) for rank in report.ranks)
+        raise (CudaBusy if busy else CudaRefused)(
+            f"{report.phase.value}: {codes}; all ranks run again", codes
+        )
+
+    def _require(self, report: PhaseReport) -> None:
+        if codes := self._failures(report):
+            raise CudaBroken(f"{report.phase.value}: {codes}", codes)
+
+    def _failures(self, report: PhaseReport) -> dict[int, str]:
+        name = self.libcuda().error_name
+        return {rank.pid: name(rank.code) for rank in report.ranks if rank.code != SUCCESS}
+
+    def run_phase(
+        self,
+        phase: Phase,
+        pids: Sequence[int],
+        timeout_ms: int = 0,
+        gpu_pairs: Sequence[GpuPair] | None = None,
+    ) -> PhaseReport:
+        """A phase, without judging it: one thread a rank, since a call lasts and ctypes lets others run."""
+        libcuda = self.libcuda()
+        done: dict[int, RankPhase] = {}
+        started_s = self._clock()
+
+        def one(pid: int) -> None:
+            before_bytes, begun_s = resident_bytes(pid), self._clock()
+            code = libcuda.call(phase, pid, timeout_ms, gpu_pairs or ())
+            took_s = self._clock() - begun_s
+            done[pid] = RankPhase(pid, code, took_s, abs(resident_bytes(pid) - before_bytes))
+
+        threads = [threading.Thread(target=one, args=(pid,), daemon=True) for pid in pids]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, started_s + self._deadline_s - self._clock()))
+        took_s = self._clock() - started_s
+        ranks = tuple(done.get(pid, RankPhase(pid, None, took_s, 0)) for pid in pids)
+        return PhaseReport(phase, took_s, ranks)
+
+    def libcuda(self) -> Libcuda:
+        if self._loaded is None:
+            self._loaded = Libcuda()
+        return self._loaded
+
+
+class _LockArgs(ctypes.Structure):
+    _fields_ = [("timeout_ms", ctypes.c_uint), ("reserved", ctypes.c_char * 60)]
+
+
+class _RestoreArgs(ctypes.Structure):
+    _fields_ = [("pairs", ctypes.c_void_p), ("count", ctypes.c_uint), ("reserved", ctypes.c_char * 52)]
+
+
+class Libcuda:
+    """The few symbols used. Every argument block of the interface has 64 bytes; it may be left out (null)."""
+
+    def __init__(self, soname: str = "libcuda.so.1") -> None:
+        try:
+            self._library = ctypes.CDLL(soname)
+            self._library[Phase.LOCK.value]
+        except OSError as error:
+            raise CudaUnavailable(f"libcuda cannot be loaded: {error}") from error
+        except AttributeError as error:
+            raise CudaUnavailable(
+                "libcuda has no process checkpoint: driver 570 or newer is needed"
+            ) from error
+        if code := int(self._library.cuInit(0)):
+            raise CudaUnavailable(f"cuInit: {self.error_name(code)}")
+
+    def call(self, phase: Phase, pid: int, timeout_ms: int = 0, gpu_pairs: Sequence[GpuPair] = ()) -> int:
+        arguments: ctypes.Structure | None = None
+        flat = b"".join(old + new for old, new in gpu_pairs)
+        buffer = ctypes.create_string_buffer(flat, max(1, len(flat)))
+        if phase is Phase.LOCK:
+            arguments = _LockArgs(timeout_ms=timeout_ms)
+        elif phase is Phase.RESTORE and gpu_pairs:
+            arguments = _RestoreArgs(pairs=ctypes.addressof(buffer), count=len(gpu_pairs))
+        pointer = ctypes.byref(arguments) if arguments is not None else None
+        return int(self._library[phase.value](ctypes.c_int(pid), pointer))
+
+    def state(self, pid: int) -> tuple[int, int]:
+        value = ctypes.c_int(-1)
+        code = int(self._library.cuCheckpointProcessGetState(ctypes.c_int(pid), ctypes.byref(value)))
+        return code, value.value
+
+    def restore_thread(self, pid: int) -> tuple[int, int]:
+        value = ctypes.c_int(-1)
+        code = int(
+            self._library.cuCheckpointProcessGetRestoreThreadId(ctypes.c_int(pid), ctypes.byref(value))
+        )
+        return code, value.value
+
+    def error_name(self, code: int | None) -> str:
+        if code is None:
+            return "NO_ANSWER"
+        text = ctypes.c_char_p()
+        self._library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
+        return text.value.decode() if text.value else str(code)
+
+
+def kernel_driver_version() -> str:
+    try:
+        return Path("/sys/module/nvidia/version").read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_stopped(pid: int) -> bool:
+    """By a signal or a tracer; a frozen cgroup does not show here."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
