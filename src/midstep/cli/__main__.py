@@ -1,0 +1,5 @@
+"""`python -m midstep.cli`."""
+
+from midstep.cli.main import app
+
+app()

@@ -1,0 +1,27 @@
+"""A job as `midstep run` and job files describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from midstep.model.job import JobKind
+from midstep.model.tiers import Tier
+
+
+@dataclass(slots=True)
+class JobFile:
+    """A job as written. ``workdir`` None: no files."""
+
+    command: list[str]
+    workdir: Path | None = None
+    name: str = ""
+    devices: int | None = None
+    ranks: int | None = None
+    tier: str = Tier.STANDARD
+    kind: str = JobKind.TRAIN
+    device_type: str | None = None
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    threads: int = 1
+    region: str | None = None
+    node: str | None = None

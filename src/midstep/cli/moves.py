@@ -1,0 +1,177 @@
+"""`midstep suspend`, `resume`, `migrate`, `cancel`: ask, then show every phase as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstep.cli import options
+from midstep.cli.exits import Exit, guarded
+
+if TYPE_CHECKING:
+    from midstep.client.fleet import FleetClient
+    from midstep.client.types import JobView, MoveView
+
+SETTLED = ("running", "suspended", "completed", "failed", "cancelled")
+
+
+def suspend(
+    job: options.Job,
+    wait: options.Wait = True,
+    timeout: options.Timeout = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Stop a job in the middle of whatever it does, save it, free its devices."""
+    guarded(
+        lambda: _move(
+            Asked("suspended", lambda f: f.suspend(job)), job, Manner(wait, timeout, state, as_json)
+        )
+    )
+
+
+def resume(
+    job: options.Job,
+    wait: options.Wait = True,
+    timeout: options.Timeout = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let a suspended job go on, wherever there is room."""
+    guarded(
+        lambda: _move(Asked("running", lambda f: f.resume(job)), job, Manner(wait, timeout, state, as_json))
+    )
+
+
+def migrate(
+    job: options.Job,
+    to: Annotated[str, typer.Option(help="A node or a region.", autocompletion=options.complete_place)],
+    wait: options.Wait = True,
+    timeout: options.Timeout = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Move a job to another node or region; it goes on at the instruction where it was."""
+    guarded(
+        lambda: _move(
+            Asked("running", lambda f: f.migrate(job, to)), job, Manner(wait, timeout, state, as_json)
+        )
+    )
+
+
+def cancel(
+    job: options.Job,
+    wait: options.Wait = True,
+    timeout: options.Timeout = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """End a job for good."""
+    guarded(
+        lambda: _move(Asked("cancelled", lambda f: f.cancel(job)), job, Manner(wait, timeout, state, as_json))
+    )
+
+
+class Asked:
+    """A request, and the state that it leads to."""
+
+    def __init__(self, goal: str, ask: Callable[[FleetClient], JobView]) -> None:
+        self.goal = goal
+        self.ask = ask
+
+
+class Manner:
+    """How to wait for it and report it."""
+
+    def __init__(self, wait: bool, timeout_s: float | None, state: Path | None, as_json: bool) -> None:
+        self.wait = wait
+        self.timeout_s = timeout_s
+        self.state = state
+        self.json = as_json
+
+
+def _move(asked: Asked, job: str, manner: Manner) -> int:
+    from midstep.cli.output import print_json, say
+
+    with options.connect(manner.state) as fleet:
+        before = fleet.job(job)
+        news = News(fleet, before, quiet=manner.json)
+        view = asked.ask(fleet)
+        if manner.wait:
+            fleet.be_patient(60.0)
+            view = fleet.wait(
+                view.job_id, lambda v: settled(before, v, asked.goal), manner.timeout_s, news.show
+            )
+            news.show(view)
+        if manner.json:
+            print_json(view)
+        elif not manner.wait:
+            say(f"{view.name or view.job_id} is {view.state}{f' ({view.reason})' if view.reason else ''}")
+        return _verdict(before, view, asked.goal, manner) if manner.wait else Exit.OK
+
+
+def settled(before: JobView, view: JobView, goal: str) -> bool:
+    """What was asked for has come true, or has come to nothing."""
+    if view.state == goal and goal != "running":
+        return True
+    if view.state not in SETTLED:
+        return False
+    if view.state in ("completed", "failed", "cancelled"):
+        return True
+    # Running or suspended: done only if something has been tried since the request.
+    return bool(_new_moves(before, view))
+
+
+def _new_moves(before: JobView, view: JobView) -> list[MoveView]:
+    """What was tried since. A reconnection is not what anybody asks for: it follows a move that was rolled
+    back."""
+    known = {(m.kind, m.started_s) for m in before.moves}
+    return [m for m in view.moves if (m.kind, m.started_s) not in known and m.kind != "reconnect"]
+
+
+class News:
+    """Prints what happens to a job from now on: each event once, on standard error."""
+
+    def __init__(self, fleet: FleetClient, before: JobView, quiet: bool) -> None:
+        self._fleet = fleet
+        self._job = before.job_id
+        self._quiet = quiet
+        known = [] if quiet else fleet.events(job=self._job)
+        self._last = known[-1].number if known else 0
+
+    def show(self, _: JobView) -> None:
+        """Print the new ones."""
+        if self._quiet:
+            return
+        from midstep.cli.output import clock, duration, say, size
+
+        for event in self._fleet.events(job=self._job, after=self._last):
+            self._last = event.number
+            cost = "  ".join(
+                part for part in (duration(event.duration_s), size(event.nbytes or None)) if part
+            )
+            say(f"{clock(event.at_s)}  {event.node:<10}  {event.message}{f'  {cost}' if cost else ''}")
+
+
+def _verdict(before: JobView, view: JobView, goal: str, manner: Manner) -> int:
+    from midstep.cli.output import duration, say, size
+
+    named = view.name or view.job_id
+    moves = _new_moves(before, view)
+    failed = [m for m in moves if not m.ok]
+    if view.state == goal and (not moves or moves[-1].ok):
+        cost = (
+            f" in {duration(sum(m.duration_s for m in moves))}, {size(max(m.nbytes for m in moves))}"
+            if moves
+            else ""
+        )
+        if not manner.json:
+            where = f" in {view.region}" if view.region else ""
+            say(f"{named} is {view.state}{where}{cost}")
+        return Exit.OK
+    reason = failed[-1].message if failed else view.failure or view.reason
+    say(f"midstep: {named} is {view.state}, not {goal}{f': {reason}' if reason else ''}")
+    return Exit.JOB_FAILED if view.state == "failed" else Exit.CONFLICT

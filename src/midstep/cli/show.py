@@ -1,0 +1,104 @@
+"""What `midstep show` prints."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from midstep.cli.output import STYLES, age, clock, columns, duration, print_table, size
+
+if TYPE_CHECKING:
+    from midstep.client.types import JobView, MoveView
+
+
+def print_job(job: JobView) -> None:
+    """The whole story, the most important first."""
+    for name, value in _facts(job):
+        if value:
+            _fact(name, value)
+    if job.last_lines:
+        _head("its last lines")
+        for line in job.last_lines:
+            print(f"  {line}")
+    for stall in job.stalls:
+        _head(f"stalled for {stall.waiting_s:.0f} s: {stall.operation} of group {stall.group}")
+        print(f"  posted by ranks {_numbers(stall.posted)}; not by {_numbers(stall.missing)}")
+    _ranks(job)
+    for move in job.moves:
+        _move(move)
+
+
+def _facts(job: JobView) -> list[tuple[str, str]]:
+    where = f" in {job.region}" if job.region else ""
+    return [
+        ("job", f"{job.job_id}{f' ({job.name})' if job.name else ''}"),
+        ("state", f"{job.state}{where}"),
+        ("because", job.reason),
+        ("failure", job.failure),
+        ("exit code", "" if job.exit_code is None else str(job.exit_code)),
+        ("command", shlex.join(job.command)),
+        ("asked for", f"{job.devices} devices, {job.world_size} ranks, {job.tier}, {job.kind}"),
+        ("submitted", clock(job.submitted_s)),
+        ("started", clock(job.started_s)),
+        ("ended", f"{clock(job.ended_s)}, after {age(job.submitted_s, job.ended_s)}" if job.ended_s else ""),
+        ("snapshot", f"{job.snapshot}, {size(job.snapshot_bytes)}" if job.snapshot else ""),
+        ("epoch", str(job.epoch)),
+    ]
+
+
+def _ranks(job: JobView) -> None:
+    if not job.ranks:
+        return
+    _head("ranks")
+    heads = columns(">Rank", "Node", "Devices", ">Exit")
+    rows = [
+        (str(r.rank), r.node, _numbers(r.devices), "" if r.exit_code is None else str(r.exit_code))
+        for r in job.ranks
+    ]
+    print_table(heads, rows)
+
+
+def _move(move: MoveView) -> None:
+    verdict = "" if move.ok else " (did not succeed)"
+    _head(
+        f"{move.kind} at {clock(move.started_s)}: {duration(move.duration_s)}, {size(move.nbytes)}{verdict}"
+    )
+    if move.message:
+        print(f"  {move.message}")
+    if move.steps:
+        heads = columns("Phase", "Node", ">Took", ">Bytes")
+        rows = [
+            (*_step(s.step), duration(s.duration_s), size(s.nbytes) if s.nbytes else "") for s in move.steps
+        ]
+        print_table(heads, rows)
+
+
+def _step(name: str) -> tuple[str, str]:
+    step, _, node = name.partition("@")
+    return step, node
+
+
+def _numbers(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _fact(name: str, value: str) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        style = STYLES.get(value.split()[0], "") if name == "state" else "red" if name == "failure" else ""
+        Console().print(Text(f"{name:<10} ", style="bold").append(Text(value, style=style or "not bold")))
+    else:
+        print(f"{name:<10} {value}")
+
+
+def _head(text: str) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(Text(f"\n{text}", style="bold"))
+    else:
+        print(f"\n{text}")

@@ -1,0 +1,192 @@
+"""`midstep run` and `midstep submit`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midstep.cli import options
+from midstep.cli.exits import guarded
+from midstep.cli.job import JobFile
+from midstep.model.job import JobKind
+from midstep.model.tiers import Tier
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from midstep.client.fleet import FleetClient
+    from midstep.client.types import JobView
+    from midstep.client.workdir import Listing
+
+RUN_SETTINGS = {"allow_interspersed_args": False}  # what follows the command's first word belongs to it
+
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow", "-f", help="Print its output, bring changed files back, exit with its exit code."
+    ),
+]
+MaxUpload = Annotated[int, typer.Option(min=1, help="Largest work directory, in MB.", metavar="MB")]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to hand a job in: everything that is not part of the job."""
+
+    state: Path | None
+    max_upload_mb: int
+    follow: bool
+    json: bool
+
+
+def run(
+    command: Annotated[
+        list[str], typer.Argument(help="The command; a .py file runs under `python`.", metavar="COMMAND...")
+    ],
+    name: Annotated[str, typer.Option(help="A name to call it by.")] = "",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices.", show_default="the launcher's ranks, or 1")
+    ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="World size.", show_default="as many as devices")
+    ] = None,
+    tier: Annotated[Tier, typer.Option(help="What it is promised.")] = Tier.STANDARD,
+    kind: Annotated[JobKind, typer.Option(help="Ends by itself, or answers requests.")] = JobKind.TRAIN,
+    device_type: Annotated[
+        str | None, typer.Option(help="As `midstep nodes` shows.", show_default="any one")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", help="K=V, or K for the value here.")
+    ] = None,
+    workdir: Annotated[Path, typer.Option(help="Folder that goes with it.", show_default="this one")] = Path(
+        "."
+    ),
+    no_workdir: Annotated[bool, typer.Option("--no-workdir", help="It starts in an empty folder.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Math threads per rank.")] = 1,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
+    ] = None,
+    follow: Follow = False,
+    max_upload: MaxUpload = 1024,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run a command as a job: midstep run --devices 2 -- python train.py --lr 0.1"""
+    job = JobFile(
+        command=command,
+        workdir=None if no_workdir else workdir,
+        name=name,
+        devices=devices,
+        ranks=ranks,
+        tier=tier,
+        kind=kind,
+        device_type=device_type,
+        threads=threads,
+        region=region,
+        node=node,
+    )
+    guarded(lambda: hand_in(job, env or [], Manner(state, max_upload, follow, as_json)))
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="A job file (YAML).", metavar="JOB.yaml")],
+    follow: Follow = False,
+    max_upload: MaxUpload = 1024,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Submit the job that a file describes. Its fields are the options of `midstep run`."""
+
+    def work() -> int:
+        from midstep.cli.jobfile import read
+
+        job = read(file)
+        pairs = [f"{k}={v}" for k, v in job.env.items()]
+        return hand_in(job, pairs, Manner(state, max_upload, follow, as_json))
+
+    guarded(work)
+
+
+def hand_in(job: JobFile, env: list[str], manner: Manner) -> int:
+    """Upload, submit, follow. Answers the exit code."""
+    from midstep.cli.command import environment, full_command
+    from midstep.client.types import JobRequest
+
+    command = full_command(job.command, os.environ)
+    variables = environment(env, os.environ)
+    with options.connect(manner.state) as fleet:
+        listing, blob = _send_files(fleet, job.workdir, manner)
+        request = JobRequest(
+            command=command,
+            devices=job.devices,
+            ranks=job.ranks,
+            name=job.name,
+            tier=Tier(job.tier),
+            kind=JobKind(job.kind),
+            device_type=job.device_type,
+            env=variables,
+            workdir_blob=blob,
+            threads=job.threads,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            region=job.region,
+            node=job.node,
+        )
+        view = fleet.submit(request)
+        if not manner.follow:
+            _say_submitted(view, manner)
+            return 0
+        from midstep.cli.follow import follow_to_end
+
+        return follow_to_end(fleet, view, listing, manner.json)
+
+
+def _send_files(
+    fleet: FleetClient, workdir: Path | None, manner: Manner
+) -> tuple[Listing | None, str | None]:
+    from midstep.client.workdir import pack, scan
+
+    if workdir is None:
+        return None, None
+    listing = scan(workdir.expanduser().resolve(), manner.max_upload_mb * 10**6)
+    if not listing.entries:
+        return listing, None
+    archive, nbytes = pack(listing)
+    with archive:
+        if not sys.stderr.isatty() or nbytes < 1_000_000:
+            return listing, fleet.upload(archive, nbytes)
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("work directory"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("upload", total=nbytes)
+            return listing, fleet.upload(archive, nbytes, partial(_advance, bar, task))
+
+
+def _advance(bar: Progress, task: TaskID, sent: int) -> None:
+    bar.update(task, completed=sent)
+
+
+def _say_submitted(view: JobView, manner: Manner) -> None:
+    from midstep.cli.output import print_json, say
+
+    if manner.json:
+        print_json(view)
+        return
+    print(view.job_id)
+    named = view.name or view.job_id
+    why = f" ({view.reason})" if view.reason else ""
+    say(f"{named} is {view.state}{why}; `midstep logs -f {named}` shows its output")
