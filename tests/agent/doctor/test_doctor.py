@@ -12,7 +12,7 @@ from midstep.agent.doctor.finding import Tried, attempt
 from midstep.agent.doctor.host import CAPABILITIES, GIB, judge_disk, judge_kernel, judge_rights
 from midstep.agent.doctor.namespaces import judge_namespace, judge_network
 from midstep.agent.doctor.software import judge_criu, judge_criu_check, judge_gpus, judge_torch
-from midstep.agent.drivers.criu_find import CriuInfo, check_criu, find_criu, read_version
+from midstep.agent.drivers.criu_find import CriuInfo, check_criu, find_criu, read_version, wanted_version
 from midstep.agent.drivers.cuda import CudaSupport
 
 PYTHON = Path("/usr/bin/python3")
@@ -45,7 +45,7 @@ def test_disk() -> None:
 
 
 def test_criu() -> None:
-    new = CriuInfo(Path("/p/criu"), (4, 1, 1), private=True)
+    new = CriuInfo(Path("/p/criu"), (4, 2, 1), private=True)
     old = CriuInfo(Path("/usr/sbin/criu"), (3, 17, 1), private=False)
     rows = [judge_criu(new), judge_criu(old), judge_criu(None)]
     assert [row.status for row in rows] == [Status.OK, Status.BAD, Status.BAD]
@@ -141,3 +141,10 @@ def test_criu_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_criu() == CriuInfo(chosen, (4, 2), private=False)
     assert check_criu(chosen) == "Error (a.c:1): no pagemap"
     assert read_version(tmp_path / "nothing") is None
+
+
+def test_the_kernel_says_which_criu_suits_it() -> None:
+    assert wanted_version("6.1.0-18-amd64") == (4, 1)
+    assert wanted_version("6.16.3") == (4, 2)
+    between = CriuInfo(Path("/p/criu"), (4, 1, 1), private=True)
+    assert judge_criu(between).status is (Status.OK if wanted_version() == (4, 1) else Status.WARN)

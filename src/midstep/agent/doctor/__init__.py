@@ -65,7 +65,7 @@ def judge_mode(findings: Sequence[Finding]) -> Finding:
 def fix(progress: Callable[[str], None]) -> CriuInfo:
     """Install CRIU into Midstep's private prefix unless a good one is there. Raises CriuInstallError."""
     info = find_criu()
-    if info is not None and info.new_enough and not check_criu(info.path):
+    if info is not None and info.suits_kernel and not check_criu(info.path):
         progress(f"CRIU {info.version_text} is there already: {info.path}")
         return info
     return install_criu(progress)

@@ -39,8 +39,11 @@ def judge_criu(info: CriuInfo | None) -> Finding:
     if info is None:
         return Finding("criu", "CRIU", "none", Status.BAD, todo)
     found = f"{info.version_text} ({'private' if info.private else 'system'}: {info.path})"
-    if info.new_enough:
+    if info.suits_kernel:
         return Finding("criu", "CRIU", found, Status.OK)
+    if info.new_enough:
+        lack = f"on this kernel it cannot dump processes with network sockets: {todo}"
+        return Finding("criu", "CRIU", found, Status.WARN, lack)
     return Finding("criu", "CRIU", found, Status.BAD, f"{todo} (older than {wanted})")
 
 

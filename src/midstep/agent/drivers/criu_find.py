@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MINIMUM = (4, 1)  # older ones cannot read the vDSO of today's kernels
+WITH_SOCKETS = (4, 2)  # on kernels from 6.16 on, 4.1 cannot dump a process that has an IPv4 or IPv6 socket
+SOCKETS_CHANGED_IN = (6, 16)
 DEFAULT_PREFIX = Path("/var/lib/midstep/criu")
 ANSWER_WITHIN_S = 20.0
 
@@ -26,6 +28,11 @@ class CriuInfo:
         return self.version >= MINIMUM
 
     @property
+    def suits_kernel(self) -> bool:
+        """Whether it can dump all that this kernel has; else it works, but not for processes with sockets."""
+        return self.version >= wanted_version()
+
+    @property
     def version_text(self) -> str:
         return ".".join(str(part) for part in self.version)
 
@@ -35,22 +42,27 @@ def private_prefix() -> Path:
     return Path(os.environ.get("MIDSTEP_CRIU_PREFIX") or DEFAULT_PREFIX).absolute()
 
 
-def find_criu() -> CriuInfo | None:
-    """The first that is new enough of: $MIDSTEP_CRIU, the private prefix, the system's; else the first that
-    runs at all.
+def wanted_version(kernel: str | None = None) -> tuple[int, ...]:
+    """The oldest CRIU that suits a kernel (`uname -r`; None: this one)."""
+    numbers = re.findall(r"\d+", kernel or os.uname().release)[:2]
+    return WITH_SOCKETS if tuple(map(int, numbers)) >= SOCKETS_CHANGED_IN else MINIMUM
 
-    So a result may be too old: ask `new_enough`.
+
+def find_criu() -> CriuInfo | None:
+    """$MIDSTEP_CRIU if it is new enough; else the first of the private prefix's and the system's that suits
+    the kernel, that is new enough, that runs at all.
+
+    So a result may be too old: ask `new_enough` and `suits_kernel`.
     """
-    too_old: CriuInfo | None = None
+    found: list[CriuInfo] = []
     for path, private in _candidates():
         version = read_version(path)
-        if version is None:
-            continue
-        info = CriuInfo(path, version, private)
-        if info.new_enough:
-            return info
-        too_old = too_old or info
-    return too_old
+        if version is not None:
+            found.append(CriuInfo(path, version, private))
+    chosen = [info for info in found if str(info.path) == os.environ.get("MIDSTEP_CRIU") and info.new_enough]
+    suits = [info for info in found if info.suits_kernel]
+    works = [info for info in found if info.new_enough]
+    return next(iter([*chosen, *suits, *works, *found]), None)
 
 
 def read_version(path: Path) -> tuple[int, ...] | None:

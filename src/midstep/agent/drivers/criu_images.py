@@ -1,7 +1,7 @@
 """The little that we read in CRIU's images: its own times, and names that it lent to files.
 
-An image is two 32-bit magic numbers, then protobuf messages with their 32-bit lengths. The few lines that read them are
-here, rather than a protobuf library and CRIU's schemas on every node.
+An image is two 32-bit magic numbers, then protobuf messages with their 32-bit lengths. The few lines that
+read them are here, rather than a protobuf library and CRIU's schemas on every node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 _US = 1e-6
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_REMAP_LINKED = 0
+_REMAP_LINKED, _REMAP_GHOST = 0, 1
 REGULAR_NAME_TAG = 6 << 3 | 2  # the field of a file's name in its entry
 
 
@@ -46,16 +46,28 @@ def restore_times(images: Path) -> RestoreTimes:
 
 
 def borrowed_names(images: Path) -> list[str]:
-    """Names that CRIU gave to opened files that had lost theirs, but have others (`link_remap.N`, from / on)."""
+    """Names that CRIU gave to open files that lost theirs but have others: `link_remap.N`, from / on."""
+    return _names(images, {new for _, new in _remaps(images, _REMAP_LINKED)})
+
+
+def ghost_names(images: Path) -> frozenset[str]:
+    """Names that deleted files had, beside which CRIU makes them anew for an instant at a restore."""
+    return frozenset(_names(images, {old for old, _ in _remaps(images, _REMAP_GHOST)}))
+
+
+def _remaps(images: Path, kind: int) -> list[tuple[int | bytes | None, int | bytes | None]]:
+    """Of the files that cannot be opened by their name: (id of the file, id of what stands for it)."""
     remaps = [dict(_fields(entry)) for entry in _messages(images / "remap-fpath.img")]
-    linked = {remap.get(2) for remap in remaps if remap.get(3, 0) == _REMAP_LINKED}
-    if not linked:
-        return []
+    return [(remap.get(1), remap.get(2)) for remap in remaps if remap.get(3, 0) == kind]
+
+
+def _names(images: Path, ids: set[int | bytes | None]) -> list[str]:
+    """The names of the regular files with these ids."""
     names: list[str] = []
-    for entry in _messages(images / "files.img"):
+    for entry in _messages(images / "files.img") if ids else ():
         fields = dict(_fields(entry))
         regular = fields.get(3)
-        if fields.get(2) in linked and isinstance(regular, bytes):
+        if fields.get(2) in ids and isinstance(regular, bytes):
             name = dict(_fields(regular)).get(6)
             if isinstance(name, bytes):
                 names.append(os.fsdecode(name))
@@ -84,7 +96,9 @@ def _messages(path: Path) -> Iterator[bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protobuf message: an int, or the bytes of a string or an inner message."""
+    """Number and value of each field of a protobuf message: an int, or the bytes of a string or an inner
+    message.
+    """
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -33,12 +34,19 @@ from midstep.agent.drivers.apt_sources import (
     find_source,
     read_distribution,
 )
-from midstep.agent.drivers.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere
-from midstep.agent.drivers.criu_find import MINIMUM, CriuInfo, check_criu, private_prefix, read_version
+from midstep.agent.drivers.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere, NotTrusted
+from midstep.agent.drivers.criu_find import (
+    MINIMUM,
+    CriuInfo,
+    check_criu,
+    private_prefix,
+    read_version,
+    wanted_version,
+)
 
 Progress = Callable[[str], None]
 COMPONENTS = ("main", "universe")  # Ubuntu has CRIU in universe
-DEBIAN_SUITES = ("stable", "trixie")
+DEBIAN_SUITES = ("stable", "trixie", "testing")  # testing: where the kernel wants more than stable has
 # Ubuntu's mirrors have no "stable" name. Names come from the mirror's own listing and distro-info; these in
 # case of neither.
 UBUNTU_SUITES = ("resolute", "questing")
@@ -83,24 +91,42 @@ def install_criu(progress: Progress, prefix: Path | None = None, machine: Machin
 def _choose(
     mirror: Mirror, distribution: Distribution, architecture: str, progress: Progress
 ) -> list[Package]:
-    """CRIU and what it needs, from the newest release that has it new enough. Raises NoRelease."""
+    """CRIU and what it needs: from the first release whose CRIU suits this kernel, else the newest that works
+    at all. Raises NoRelease."""
     tried: list[str] = []
+    second_best: list[Package] = []
+    try:
+        for release, packages, criu in _offers(mirror, distribution, architecture, progress):
+            tried.append(f"{release.codename} has {criu or 'none'} for {architecture}")
+            if criu is None or parse_version(criu) < MINIMUM:
+                continue
+            if parse_version(criu) >= wanted_version():
+                progress(f"CRIU {criu} from {release.codename} {release.version}: {len(packages())} packages")
+                return packages()
+            second_best = second_best or packages()
+    except NotTrusted as untrusted:  # a release newer than this machine's archive keys
+        if not second_best:
+            raise
+        tried.append(str(untrusted))
+    found = "; ".join(tried) or "it has none of the newer releases"
+    if second_best:
+        progress(f"no CRIU that suits this kernel wholly ({found}): processes with network sockets stay put")
+        return second_best
+    wanted = ".".join(str(part) for part in MINIMUM)
+    raise NoRelease(
+        f"{mirror.uri} has no CRIU {wanted} or newer: {found}. Use a mirror that has newer releases, too"
+    )
+
+
+def _offers(
+    mirror: Mirror, distribution: Distribution, architecture: str, progress: Progress
+) -> Iterator[tuple[Release, Callable[[], list[Package]], str | None]]:
+    """Each release, how to resolve CRIU with what it needs there, and its version of CRIU."""
     for release in _releases(mirror, distribution, progress):
         components = tuple(name for name in COMPONENTS if name in release.components)
         index = load_index(mirror, release, components, architecture)
         criu = index.find("criu")
-        if criu is not None and parse_version(criu.version) >= MINIMUM:
-            packages = index.closure("criu")
-            progress(
-                f"CRIU {criu.version} from {release.codename} {release.version}: {len(packages)} packages"
-            )
-            return packages
-        tried.append(f"{release.codename} has {criu.version if criu else 'none'} for {architecture}")
-    wanted = ".".join(str(part) for part in MINIMUM)
-    found = "; ".join(tried) or "it has none of the newer releases"
-    raise NoRelease(
-        f"{mirror.uri} has no CRIU {wanted} or newer: {found}. Use a mirror that has newer releases, too"
-    )
+        yield release, functools.partial(index.closure, "criu"), criu.version if criu else None
 
 
 def _releases(mirror: Mirror, distribution: Distribution, progress: Progress) -> Iterator[Release]:

@@ -1,0 +1,30 @@
+"""How long each step may take on a node, in seconds. A step that takes longer is rolled back and reported.
+
+The bounds are not expectations (those are in the benchmarks) but the time after which waiting longer helps
+nobody. Steps that move bytes get more for more of them.
+"""
+
+from __future__ import annotations
+
+_BASE_S = {
+    "fetch": 60.0,
+    "copy": 60.0,
+    "restore": 60.0,
+    "reconnect": 30.0,
+    "launch": 30.0,
+    "thaw": 10.0,
+    "freeze": 10.0,
+    "drain": 20.0,
+    "dump": 60.0,
+    "store": 60.0,
+    "kill": 20.0,
+    "collect": 60.0,
+    "remove": 60.0,
+}
+# The slowest storage that we plan for; below that, a step fails by its deadline and says so.
+_SLOWEST_BYTES_PER_S = 20e6
+
+
+def deadline_s(step: str, nbytes: int = 0) -> float:
+    """The bound of a step that moves about ``nbytes``. KeyError: there is no such step."""
+    return _BASE_S[step] + nbytes / _SLOWEST_BYTES_PER_S

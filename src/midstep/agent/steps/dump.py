@@ -1,0 +1,159 @@
+"""DUMP: the job's share on this node stands still, at a cut, and is in the vault; its processes are still
+here, stopped.
+
+freeze (nothing new can be posted) -> drain (what all had posted is done; nothing is on its way) -> dump
+(process images) -> store (homes copied, part written). Anything that fails before the end is undone and the
+ranks go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from functools import partial
+from pathlib import Path
+
+from midstep.agent.drivers import freeze
+from midstep.agent.drivers.cell import home_seen_by
+from midstep.agent.drivers.criu import Criu
+from midstep.agent.drivers.launch import RankProcess, alive, processes
+from midstep.agent.drivers.trees import copy_tree
+from midstep.agent.errors import StepFailed
+from midstep.agent.steps.base import Job, blocking, step
+from midstep.agent.transfer import remove_tree, tree_bytes
+from midstep.model.phase import Phase
+from midstep.proxy.report import Drained
+from midstep.vault.snapshots import Part
+from midstep.wire.agent import Assignment
+
+_AT_ONCE = 2  # CRIU is one thread a rank; more of them only share the disk
+
+
+async def dump(job: Job, wanted: Assignment) -> None:
+    """From RUNNING to DUMPED. StepFailed: rolled back, the ranks go on as before."""
+    assert wanted.target is not None, "a DUMP names its target"
+    job.save(
+        phase=Phase.DUMPING, target=wanted.target, tried=None, failure=None, steps=(), store={}, nbytes=0
+    )
+    try:
+        frozen = await _freeze(job)
+        drained = await _drain(job)
+        nbytes = await _write_part(job, wanted.target, frozen)
+    except BaseException as error:
+        intact = not isinstance(error, StepFailed) or error.failure.intact
+        await roll_back(job, thaw=intact)
+        raise
+    store = {key: base64.b64encode(value).decode() for key, value in (drained.store or {}).items()}
+    job.save(phase=Phase.DUMPED, cut=wanted.target, store=store, nbytes=nbytes, steps=tuple(job.steps))
+
+
+async def roll_back(job: Job, thaw: bool = True) -> None:
+    """Undo a dump that was begun: its files go, the ranks go on."""
+    entry = job.entry
+    if entry.target is not None and not job.means.vault.exists(entry.target):
+        folder = job.means.vault.stage(entry.target)
+        (folder / f"part-{entry.place.index}.json").unlink(missing_ok=True)
+        for name in (*(f"rank-{r}" for r in entry.ranks), *(f"home-{h}" for h in entry.homes)):
+            await blocking(partial(remove_tree, folder / name))
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # unless other nodes have parts in it
+    if thaw:
+        await blocking(partial(freeze.thaw, list(entry.processes.values()), frozen_record(job)))
+        job.save(frozen={}, cut=None)
+
+
+def frozen_record(job: Job) -> freeze.Frozen:
+    """What was stopped when the ranks were frozen; an agent that died in between relies on the driver's own
+    note."""
+    if not job.entry.frozen:
+        return freeze.Frozen({}, 0.0)
+    return freeze.Frozen.from_json(job.entry.frozen)
+
+
+async def _freeze(job: Job) -> freeze.Frozen:
+    ranks = [p for p in job.entry.processes.values() if alive(p)]
+    if job.entry.frozen:  # stopped already, since a restore or a dump before this one
+        return frozen_record(job)
+    async with step(job, "dump", "freeze", intact=True) as current:
+        frozen = await blocking(partial(freeze.freeze, ranks, current.limit_s))
+        job.save(frozen=frozen.to_json())
+    return frozen
+
+
+async def _drain(job: Job) -> Drained:
+    assert job.proxy is not None
+    async with step(job, "dump", "drain", intact=True) as current:
+        return await job.proxy.drain(current.limit_s)
+
+
+async def _write_part(job: Job, target: str, frozen: freeze.Frozen) -> int:
+    entry, vault = job.entry, job.means.vault
+    record: dict[str, object] = {
+        **frozen.to_json(),
+        "exits": {str(r): code for r, code in entry.exits.items()},
+    }
+    folder = vault.stage(target)
+    files: dict[str, int] = {}
+    if job.means.criu is None:
+        record["in_place"] = job.means.config.name
+    else:
+        await _dump_ranks(job, job.means.criu, folder)
+        async with step(job, "dump", "store", intact=True, nbytes=_home_bytes(job)) as current:
+            for number in entry.homes:
+                await blocking(partial(_store_home, job, number, folder, current.limit_s))
+            files = await blocking(partial(_files_of, job, folder))
+            current.nbytes = sum(n for name, n in files.items() if name.startswith("home-"))
+    nbytes = sum(files.values())
+    part = Part(entry.place.index, entry.ranks, entry.homes, nbytes, files, record)
+    await blocking(partial(vault.put_part, target, part))
+    return nbytes
+
+
+async def _dump_ranks(job: Job, criu: Criu, folder: Path) -> None:
+    ranks = [p for p in job.entry.processes.values() if alive(p)]
+    turn = asyncio.Semaphore(_AT_ONCE)
+    expected = sum(map(_memory_bytes, ranks))
+    async with step(job, "dump", "dump", intact=True, nbytes=expected) as current:
+
+        async def one(p: RankProcess) -> int:
+            async with turn:
+                dumped = await blocking(partial(criu.dump, p, folder / f"rank-{p.rank}", current.limit_s))
+                return dumped.bytes
+
+        # All of them to their end before a rollback: CRIU must not work on a rank that is thawed.
+        results = await asyncio.gather(*map(one, ranks), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            current.nbytes += result
+
+
+def _store_home(job: Job, number: int, folder: Path, limit_s: float) -> None:
+    """Copied as a rank sees it: the mounts of an agent before this one may not be ours."""
+    home = job.home(number).path
+    for p in job.entry.processes.values():
+        if job.entry.home_of(p.rank) == number and alive(p):
+            home = home_seen_by(p.init_pid)
+    copy_tree(home, folder / f"home-{number}", limit_s)
+
+
+def _files_of(job: Job, folder: Path) -> dict[str, int]:
+    entry = job.entry
+    names = (*(f"rank-{r}" for r in entry.ranks), *(f"home-{h}" for h in entry.homes))
+    return {f"{name}/{path}": n for name in names for path, n in tree_bytes(folder / name).items()}
+
+
+def _home_bytes(job: Job) -> int:
+    return sum(n for number in job.entry.homes for n in tree_bytes(job.home(number).path).values())
+
+
+def _memory_bytes(p: RankProcess) -> int:
+    """About what a dump will write: the resident pages of all its processes."""
+    total = 0
+    for pid in processes(p):
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,148 @@
+"""The controller process: ``python -m midstep.app.controller --config FILE.json``.
+
+The file: {"state_dir": ..., "fleet": NAME, "token": SECRET, "host": ..., "port": ..., "regions": {NAME:
+VAULT_FOLDER}}. SIGTERM and SIGINT end it cleanly; killed at any moment, the next one goes on from what the
+last commit says. Exit codes: 0 ended, 2 the configuration or the state folder cannot be used, 3 it cannot
+listen there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from pydantic import TypeAdapter, ValidationError
+
+from midstep.api.app import build
+from midstep.control.errors import ControlError
+from midstep.control.region import Region, Settings
+
+LOG = logging.getLogger("midstep.controller")
+_MAX_MESSAGE_BYTES = 256 << 20  # a report may carry the whole content of a rendezvous store
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerConfig:
+    """The configuration file."""
+
+    state_dir: Path
+    fleet: str
+    token: str
+    host: str
+    port: int
+    regions: dict[str, Path]
+    heartbeat_s: float = 2.0
+    stall_s: float = 30.0
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which after a clean end kills its own process with the signal that asked for it: here that is
+    exit 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """SIGTERM and SIGINT end the server."""
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be used."""
+
+
+def load(path: Path) -> ControllerConfig:
+    """Read and check a configuration file; raises ConfigError."""
+    try:
+        config = TypeAdapter(ControllerConfig).validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read the controller's configuration {path}: {error.strerror}") from None
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
+        )
+        raise ConfigError(f"{path} is not a controller's configuration: {faults}") from None
+    if not config.token or not config.regions:
+        raise ConfigError(f"{path}: a token and at least one region are needed")
+    if not 0 <= config.port <= 65535 or config.heartbeat_s <= 0 or config.stall_s <= 0:
+        raise ConfigError(f"{path}: port must be within 0 and 65535, heartbeat_s and stall_s positive")
+    return config
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; OSError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(128)
+    return listener
+
+
+def serve(config: ControllerConfig) -> int:
+    """Run until a signal; returns the exit code."""
+    try:
+        settings = Settings(
+            config.state_dir, config.fleet, config.token, config.regions, config.heartbeat_s, config.stall_s
+        )
+        region = Region.open(settings)
+    except ControlError as error:
+        LOG.error("%s", error)
+        return 2
+    try:
+        listener = listen(config.host, config.port)
+    except OSError as error:
+        LOG.error("cannot listen on %s port %d: %s", config.host, config.port, error.strerror)
+        return 3
+    host, port = listener.getsockname()[:2]
+    LOG.info(
+        "fleet %s: listening on http://%s:%d, %d jobs", config.fleet, host, port, len(region.service.records)
+    )
+    options = uvicorn.Config(
+        build(region),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        ws_ping_interval=None,  # the agents' reports are the heartbeat
+        ws_max_size=_MAX_MESSAGE_BYTES,
+    )
+    Server(options).run(sockets=[listener])
+    LOG.info("ended; jobs go on")
+    return 0
+
+
+def main() -> int:
+    """The entry point."""
+    parser = argparse.ArgumentParser(prog="midstep.app.controller", description="Run a fleet's controller.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE.json")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        config = load(arguments.config)
+    except ConfigError as error:
+        LOG.error("%s", error)
+        return 2
+    try:
+        return serve(config)
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
