@@ -1,4 +1,6 @@
-"""The cut: from the first SIGSTOP to the moment at which all ranks of a 4-rank job on two nodes are consistent."""
+"""The cut: from the first SIGSTOP to the moment at which all ranks of a 4-rank job on two nodes are
+consistent.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +51,8 @@ def cut() -> list[float]:
 
 @benchmark("cut-step-length", bar=1.5, unit="x", against="the same cut with steps of 0.05 s")
 def cut_step_length() -> list[float]:
-    """The cut does not wait for the step: with steps 200 times as long it takes no longer (1.5: noise of a 2-core machine)."""
+    """The cut does not wait for the step: with steps 200 times as long it takes no longer (1.5: noise of a
+    2-core machine).
+    """
     short = statistics.median(_cuts_s(SHORT_STEP_S))
     return [long / short for long in _cuts_s(LONG_STEP_S)]

@@ -1,4 +1,6 @@
-"""Steady state: the step time of a DDP job under Midstep against torchrun with gloo, same script, same machine, in turns."""
+"""Steady state: the step time of a DDP job under Midstep against torchrun with gloo, same script, same
+machine, in turns.
+"""
 
 from __future__ import annotations
 

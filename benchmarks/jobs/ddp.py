@@ -1,4 +1,5 @@
-"""A DDP job whose steps are timed from inside: prints `median_step_s X` from rank 0. Runs under torchrun and Midstep alike.
+"""A DDP job whose steps are timed from inside: prints `median_step_s X` from rank 0. Runs under torchrun and
+Midstep alike.
 
 usage: ddp.py [--params small|large] [--optimizer sgd|adam] [--steps N] [--checkpoint FILE] [--print-steps]
 """
@@ -22,7 +23,11 @@ def build(params: str) -> nn.Module:
     if params == "small":
         return nn.Sequential(nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width))
     return nn.Sequential(
-        nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+        nn.Linear(width, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, width),
     )
 
 
@@ -64,11 +69,13 @@ def main() -> None:
         if rank == 0 and args.print_steps:
             print(f"step {step} loss {loss.item():.17g} at {time.time():.6f}", flush=True)
     if args.checkpoint and rank == 0:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": first + args.steps},
-                   args.checkpoint)
+        torch.save(
+            {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": first + args.steps},
+            args.checkpoint,
+        )
     if rank == 0:
         print(f"parameters {sum(p.numel() for p in model.parameters())}")
-        print(f"median_step_s {statistics.median(times[len(times) // 5:]):.9f}", flush=True)
+        print(f"median_step_s {statistics.median(times[len(times) // 5 :]):.9f}", flush=True)
     dist.destroy_process_group()
 
 

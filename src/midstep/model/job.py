@@ -37,8 +37,9 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """One rank of a placement. ``home`` is the virtual host whose files the rank sees: fixed at the first placement,
-    whatever node it is on later, so that LOCAL_RANK and the file tree never change under the job."""
+    """One rank of a placement. ``home`` is the virtual host whose files the rank sees: fixed at the first
+    placement, whatever node it is on later, so that LOCAL_RANK and the file tree never change under the job.
+    """
 
     rank: int
     home: int

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 class Goal(enum.StrEnum):
     """The desired state of one job on one node, under one epoch."""
 
-    HOLD = "hold"  # a proxy listens; from a snapshot: processes restored, stopped; processes that are here: adopted as they are
+    # A proxy listens. From a snapshot: processes restored, stopped. Processes that are here: adopted as they are.
+    HOLD = "hold"
     RUN = "run"  # peers known: proxy connected, processes started or thawed
-    DUMP = "dump"  # frozen, drained, this node's part of the snapshot in the vault; processes still here, stopped
-    GONE = "gone"  # no process, no files; before that, with `collect`, the homes are saved as the job's results
+    DUMP = "dump"  # frozen, drained, this node's part in the vault; processes still here, stopped
+    GONE = "gone"  # no process, no files; before that, with `collect`, the homes are saved as results
 
 
 class Phase(enum.StrEnum):
@@ -26,7 +27,7 @@ class Phase(enum.StrEnum):
     DUMPED = "dumped"
     ENDING = "ending"  # under way to GONE
     GONE = "gone"
-    FAILED = "failed"  # the goal cannot be reached; `Failure` says why; whatever ran before still runs when `intact`
+    FAILED = "failed"  # the goal cannot be reached; `Failure` says why; what ran before runs on when `intact`
     PROXY_LOST = "proxy_lost"  # ranks are there, their proxy is not: a new epoch is needed
 
 
@@ -34,7 +35,9 @@ class Fault(enum.StrEnum):
     """Whose fault, and so whether to try again."""
 
     USER = "user"  # the command, the script: the job fails
-    JOB_STATE = "job_state"  # this job cannot be dumped as it stands now (a device, a socket): it goes on running
+    JOB_STATE = (
+        "job_state"  # this job cannot be dumped as it stands now (a device, a socket): it goes on running
+    )
     NODE = "node"  # this node: try elsewhere
     TRANSIENT = "transient"  # try again
 

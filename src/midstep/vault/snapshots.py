@@ -75,7 +75,9 @@ class Snapshots:
         """Say that a node's part is whole. Call it after everything of the part is written."""
         _write_json(self.stage(snapshot_id) / f"part-{part.index}.json", asdict(part))
 
-    def commit(self, snapshot_id: str, job_id: str, epoch: int, nodes: int, store: dict[str, str]) -> Manifest:
+    def commit(
+        self, snapshot_id: str, job_id: str, epoch: int, nodes: int, store: dict[str, str]
+    ) -> Manifest:
         """Verify all parts and make the snapshot visible. Doing it again is harmless.
 
         Raises SnapshotIncomplete: a part or a file of it is missing; nothing is visible then.
@@ -125,6 +127,10 @@ class Snapshots:
             if not folder.name.endswith(_PARTIAL):
                 yield self.manifest(folder.name)
 
+    def ids(self) -> list[str]:
+        """Everything that is here, committed or not."""
+        return sorted({folder.name.removesuffix(_PARTIAL) for folder in self._snapshots.iterdir()})
+
     def results(self, job_id: str) -> Path:
         """Where an ended job's homes are kept."""
         return self.root / "results" / job_id
@@ -147,7 +153,9 @@ def _part(raw: dict[str, object]) -> Part:
 def _verified_part(folder: Path, index: int) -> Part:
     path = folder / f"part-{index}.json"
     if not path.exists():
-        raise SnapshotIncomplete(f"part {index} of snapshot {folder.name.removesuffix(_PARTIAL)} was not written")
+        raise SnapshotIncomplete(
+            f"part {index} of snapshot {folder.name.removesuffix(_PARTIAL)} was not written"
+        )
     part = _part(json.loads(path.read_text()))
     for name, size in part.files.items():
         found = (folder / name).stat().st_size if (folder / name).exists() else -1

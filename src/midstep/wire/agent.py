@@ -1,8 +1,9 @@
-"""Messages between the controller and an agent: desired state down, reports up, over one WebSocket that the agent dials.
+"""Messages between the controller and an agent: desired state down, reports up, over one WebSocket that the
+agent dials.
 
-Level-triggered: `Desired` is everything that the controller wants of the node, every time; `Report` is everything that
-the node has, every time. Losing any of them costs only time. Bytes travel as base64 inside JSON. Every message names
-`PROTOCOL`; an agent of another major version is refused at `Hello`.
+Level-triggered: `Desired` is everything that the controller wants of the node, every time; `Report` is
+everything that the node has, every time. Losing any of them costs only time. Bytes travel as base64 inside
+JSON. Every message names `PROTOCOL`; an agent of another major version is refused at `Hello`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Assignment:
     target: str | None = None  # DUMP: the snapshot's id
     store: dict[str, str] = field(default_factory=dict[str, str])  # HOLD on the leader: key -> base64 value
     collect: bool = False  # GONE: save the homes as results first
-    log_bytes: dict[int, int] = field(default_factory=dict[int, int])  # rank -> bytes of its log the controller has
+    log_bytes: dict[int, int] = field(
+        default_factory=dict[int, int]
+    )  # rank -> bytes of its log the controller has
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Bytes of one rank's log from ``offset``. An offset below what the controller has means: rewound to the cut."""
+    """Bytes of one rank's log from ``offset``. An offset below what the controller has means: rewound to the
+    cut.
+    """
 
     job_id: str
     rank: int
@@ -95,7 +100,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything the controller wants of this node. A job of the node's that is not named: leave it as it is, report it."""
+    """Everything the controller wants of this node. A job of the node's that is not named: leave it as it is,
+    report it.
+    """
 
     assignments: tuple[Assignment, ...]
     type: Literal["desired"] = "desired"

@@ -15,7 +15,8 @@
 | WS /v1/agents | wire/agent.py |
 | GET /v1/internal/blobs/{blob}, /v1/internal/vault/{region}/{snapshot} | for agents: raw bytes, tar stream |
 
-Every request carries `Authorization: Bearer TOKEN`. Errors are Problem documents (application/problem+json, RFC 9457).
+Every request carries `Authorization: Bearer TOKEN`. Errors are Problem documents (application/problem+json,
+RFC 9457).
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A submission. ``command`` may be a launcher's: the service unwraps it. ``devices`` None: the launcher's world
-    size, or 1. ``ranks`` None: the launcher's world size, or ``devices``."""
+    """A submission. ``command`` may be a launcher's: the service unwraps it. ``devices`` None: the launcher's
+    world size, or 1. ``ranks`` None: the launcher's world size, or ``devices``.
+    """
 
     command: tuple[str, ...]
     devices: int | None = None
@@ -89,7 +91,9 @@ class RankView:
 
 @dataclass(frozen=True, slots=True)
 class MoveView:
-    """One suspend, resume or migration: what it cost. ``steps`` in the order they happened, named ``step@node``."""
+    """One suspend, resume or migration: what it cost. ``steps`` in the order they happened, named
+    ``step@node``.
+    """
 
     kind: str
     started_s: float
@@ -102,7 +106,9 @@ class MoveView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """Everything that `midstep show` prints. ``state`` is a JobState's value, ``reason`` says why it is in it."""
+    """Everything that `midstep show` prints. ``state`` is a JobState's value, ``reason`` says why it is in
+    it.
+    """
 
     job_id: str
     name: str
@@ -130,8 +136,9 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """Bytes [offset, next_offset) of a rank's output as text (undecodable bytes replaced). ``ended``: none will follow
-    unless the job is resumed."""
+    """Bytes [offset, next_offset) of a rank's output as text (undecodable bytes replaced). ``ended``: none
+    will follow unless the job is resumed.
+    """
 
     text: str
     offset: int

@@ -1,4 +1,5 @@
-"""Starts an embedded fleet in a folder of its own, runs the plays, compares, stops the fleet. Exit status 1: a digit differs.
+"""Starts an embedded fleet in a folder of its own, runs the plays, compares, stops the fleet. Exit status 1:
+a digit differs.
 
 usage: python -m midstep.app.demo [--seed N] [--keep]
 """
@@ -29,11 +30,15 @@ from midstep.client.workdir import pack, scan
 def main() -> int:
     """0: every digit equal; 1: not."""
     parser = argparse.ArgumentParser(prog="midstep demo")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="chooses the moments of the cuts")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10_000), help="chooses the moments of the cuts"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the fleet running, to look around")
     args = parser.parse_args()
     console = Console()
-    console.print(f"[bold]Midstep demo[/] (seed {args.seed}): jobs cut in the middle of a step, moved, and compared")
+    console.print(
+        f"[bold]Midstep demo[/] (seed {args.seed}): jobs cut in the middle of a step, moved, and compared"
+    )
     started = time.monotonic()
     console.print("undisturbed runs first: plain torchrun with gloo, no Midstep ...")
     calm = [undisturbed(play) for play in PLAYS]

@@ -72,15 +72,25 @@ def examples_folder() -> Path:
     """`examples/` of the checkout; SystemExit where there is none (an installed wheel)."""
     folder = Path(__file__).resolve().parents[4] / "examples"
     if not (folder / "lm.py").exists():
-        raise SystemExit("the demo needs the repository's examples/ folder: run it from a checkout, `make demo`")
+        raise SystemExit(
+            "the demo needs the repository's examples/ folder: run it from a checkout, `make demo`"
+        )
     return folder
 
 
 def undisturbed(play: Play) -> Outcome:
     """The same script under plain torchrun with gloo: no Midstep anywhere."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={play.ranks}"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={play.ranks}",
+    ]
     command = [*(launcher if play.ranks > 1 else [sys.executable]), play.script, *play.arguments]
-    done = subprocess.run(command, cwd=examples_folder(), capture_output=True, text=True, timeout=BOUND_S, check=False)
+    done = subprocess.run(
+        command, cwd=examples_folder(), capture_output=True, text=True, timeout=BOUND_S, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{play.script} fails without Midstep already:\n{done.stderr[-2000:]}")
     return Outcome.read(done.stdout)
@@ -137,7 +147,9 @@ def _wait_for_step(fleet: FleetClient, job: JobView, wanted: int) -> int:
         piece = fleet.logs(job.job_id, 0, offset)
         offset, text = piece.next_offset, text + piece.text
         if view.state in ENDED:
-            raise SystemExit(f"{job.name} ended ({view.state}) before step {wanted}:\n" + "\n".join(view.last_lines))
+            raise SystemExit(
+                f"{job.name} ended ({view.state}) before step {wanted}:\n" + "\n".join(view.last_lines)
+            )
         return _last_step(text) >= wanted
 
     fleet.wait(job.job_id, reached, BOUND_S)

@@ -18,7 +18,9 @@ def differences(calm: Outcome, moved: Outcome) -> list[str]:
         for step, loss in sorted(calm.losses.items())
         if moved.losses.get(step) != loss
     ]
-    found += [f"step {step} is not in the undisturbed run" for step in sorted(set(moved.losses) - set(calm.losses))]
+    found += [
+        f"step {step} is not in the undisturbed run" for step in sorted(set(moved.losses) - set(calm.losses))
+    ]
     if not calm.weights or calm.weights != moved.weights:
         found.append(f"final weights {moved.weights or 'missing'} instead of {calm.weights or 'missing'}")
     return found
@@ -32,8 +34,12 @@ def show_losses(console: Console, play: Play, calm: Outcome, moved: Outcome) -> 
     steps = sorted(calm.losses)
     for step in steps[:: max(1, len(steps) // 8)] + steps[-1:]:
         ours = moved.losses.get(step, "missing")
-        table.add_row(str(step), calm.losses[step], ours, "yes" if ours == calm.losses[step] else "[red]NO[/]")
-    table.add_row("weights", calm.weights[:20], moved.weights[:20], "yes" if calm.weights == moved.weights else "NO")
+        table.add_row(
+            str(step), calm.losses[step], ours, "yes" if ours == calm.losses[step] else "[red]NO[/]"
+        )
+    table.add_row(
+        "weights", calm.weights[:20], moved.weights[:20], "yes" if calm.weights == moved.weights else "NO"
+    )
     console.print(table)
 
 
@@ -44,7 +50,10 @@ def show_moves(console: Console, moved: list[tuple[Play, Outcome]]) -> None:
         table.add_column(title, justify="left" if title in ("job", "move") else "right")
     for _, outcome in moved:
         for move in outcome.job.moves if outcome.job else ():
-            took = {name: _longest(move.steps, name) for name in ("freeze", "drain", "dump", "store", "copy", "restore")}
+            took = {
+                name: _longest(move.steps, name)
+                for name in ("freeze", "drain", "dump", "store", "copy", "restore")
+            }
             table.add_row(
                 outcome.job.name if outcome.job else "",
                 move.kind,
