@@ -25,7 +25,7 @@ HELD_BACK = 297
 
 
 class Digits(Dataset):
-    """8 x 8 images of 0 to 16; those for training are shifted, turned a little and made noisy anew each time."""
+    """8 x 8 images of 0 to 16; those for training are shifted, turned and made noisy anew each time."""
 
     def __init__(self, train: bool) -> None:
         data = load_digits()

@@ -26,7 +26,7 @@ TEXT_BYTES = 2_000_000
 
 
 def read_text() -> torch.Tensor:
-    """The first two million bytes of the standard library's top-level modules, in the order of their names."""
+    """The first two million bytes of the standard library's top-level modules, by name."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     text = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     return torch.frombuffer(bytearray(text[:TEXT_BYTES]), dtype=torch.uint8).long()

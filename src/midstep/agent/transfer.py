@@ -124,7 +124,9 @@ def unpack(archive: IO[bytes], into: Path, mode: str, owner: tuple[int, int] | N
         return member.replace(uid=owner[0], gid=owner[1], uname="", gname="", mode=bits, deep=False)
 
     try:
-        with tarfile.open(fileobj=archive, mode=mode) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
+        with tarfile.open(
+            fileobj=archive, mode=mode, bufsize=_BUFFER_BYTES, copybufsize=_BUFFER_BYTES
+        ) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
             cast("tarfile.TarFile", tar).extractall(into, filter=check, numeric_owner=True)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise TransferError(f"cannot unpack into {into}: {error}") from error

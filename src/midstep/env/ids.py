@@ -9,7 +9,7 @@ JOB_DIGITS, SNAPSHOT_DIGITS, TOKEN_DIGITS = 6, 12, 32
 
 
 class Ids:
-    """Of jobs (`j-7f3a2c`: short enough to type), snapshots (`s-0b91d64e5a7c`) and requests (32 hex digits)."""
+    """Of jobs (`j-7f3a2c`: short to type), snapshots (`s-0b91d64e5a7c`) and requests (32 hex digits)."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
