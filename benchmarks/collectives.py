@@ -44,7 +44,7 @@ def allreduce_small() -> list[float]:
     return _ratios(True, KB)
 
 
-@benchmark("allreduce-64mb", bar=0.60, unit="x", against="gloo, 64 MB, two ranks")
+@benchmark("allreduce-64mb", bar=0.80, unit="x", against="gloo, 64 MB, two ranks")
 def allreduce_64mb() -> list[float]:
     return _ratios(False, 64 * MB)
 

@@ -2,9 +2,10 @@
 
 Standard library only, Python 3.9 or newer: this module is imported inside the job's own interpreter.
 
-Words: a *world* is one rendezvous (the job's own is ``env://``; a script that spawns its own processes makes private
-ones, for example ``file:///tmp/x``); a *group* is an ordered list of ranks of one world; an *operation* is posted by
-every member of a group under the same ``(gid, seq)``; a *buffer* is contiguous host memory that belongs to the job.
+Words: a *world* is one rendezvous (the job's own is ``env://``; a script that spawns its own processes makes
+private ones, for example ``file:///tmp/x``); a *group* is an ordered list of ranks of one world; an
+*operation* is posted by every member of a group under the same ``(gid, seq)``; a *buffer* is contiguous host
+memory that belongs to the job.
 """
 
 from __future__ import annotations
@@ -119,17 +120,19 @@ class Ticket(Protocol):
 
 
 class Channel(Protocol):
-    """What carries operations and store requests. One per process; every method may be called from any thread."""
+    """What carries operations and store requests. One per process; every method may be called from any
+    thread."""
 
     def open_group(self, world: str, name: str, ranks: Sequence[int], me: int) -> int:
-        """Declare a group (``ranks`` are ranks of ``world``, ``me`` an index into them) and return its gid, the same
-        in every member: a hash of the arguments but ``me``."""
+        """Declare a group (``ranks`` are ranks of ``world``, ``me`` an index into them) and return its gid,
+        the same in every member: a hash of the arguments but ``me``."""
         ...
 
     def close_group(self, gid: int) -> None: ...
 
     def post(self, op: Op, src: Optional[Buffer], dst: Optional[Buffer]) -> Ticket:
-        """Post and return. ``src`` may be reused only when the ticket is done; ``src`` and ``dst`` may be the same."""
+        """Post and return. ``src`` may be reused only when the ticket is done; ``src`` and ``dst`` may be the
+        same."""
         ...
 
     # The job's rendezvous store. Keys are already prefixed with their world.

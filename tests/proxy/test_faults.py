@@ -1,0 +1,64 @@
+"""Proxies are killed and ranks are cut at random moments; results are those of an undisturbed run.
+
+A failure prints the seed; the moments depend on the machine's speed, so repeat a few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.proxy.harness import Fleet
+
+PLACEMENT = [[0, 2], [1]]
+STEPS = 25
+Disturb = Callable[[Fleet, random.Random], Awaitable[None]]
+
+
+async def all_killed(fleet: Fleet, rng: random.Random) -> None:
+    for index in range(len(fleet.proxies)):
+        await fleet.kill_proxy(index)
+        await asyncio.sleep(rng.random() * 0.02)
+    await fleet.start_proxies()
+
+
+async def one_killed(fleet: Fleet, rng: random.Random) -> None:
+    index = rng.randrange(len(fleet.proxies))
+    await fleet.kill_proxy(index)
+    await fleet.replace_proxy(index)
+
+
+async def cut(fleet: Fleet, rng: random.Random) -> None:
+    await fleet.cut()
+
+
+async def cut_given_up(fleet: Fleet, rng: random.Random) -> None:
+    await fleet.freeze()
+    await asyncio.gather(*(proxy.drain(20) for proxy in fleet.proxies))
+    await asyncio.gather(*(proxy.undrain() for proxy in fleet.proxies))
+    fleet.thaw()
+
+
+async def run(folder: Path, seed: int, disturb: Disturb | None) -> list[Any]:
+    folder.mkdir()
+    rng = random.Random(seed)
+    async with Fleet(folder, PLACEMENT) as fleet:
+        await fleet.start_ranks("tests.proxy.programs:disturbed", seed, STEPS)
+        await fleet.start_proxies()
+        results = asyncio.create_task(fleet.results(120))
+        while disturb and fleet.running() and not results.done():
+            await asyncio.sleep(rng.random() * 0.15)
+            await disturb(fleet, rng)
+        return await results
+
+
+@pytest.mark.parametrize("disturb", [all_killed, one_killed, cut, cut_given_up])
+@pytest.mark.parametrize("seed", [1])
+async def test_nothing_is_lost_or_done_twice(tmp_path: Path, disturb: Disturb, seed: int) -> None:
+    calm = await run(tmp_path / "calm", seed, None)
+    assert await run(tmp_path / "disturbed", seed, disturb) == calm, f"seed {seed}"

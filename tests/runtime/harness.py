@@ -1,0 +1,92 @@
+"""Jobs as the agent starts them, without the agent: the runtime is injected, real proxies serve the ranks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from midstep.model.launch import RankPlace, rank_environment
+from tests.proxy.harness import ROOT, Fleet, RankFailed
+
+INJECT = ROOT / "src" / "midstep" / "runtime" / "inject"
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def injected(run_dir: Path, **environment: str) -> dict[str, str]:
+    """The environment of a process of a job: this one's, without its Python path, and the runtime."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    paths = [str(INJECT), *filter(None, [environment.pop("PYTHONPATH", "")])]
+    return {
+        **inherited,
+        "MIDSTEP_RUN": str(run_dir),
+        "MIDSTEP_DEBUG": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **environment,
+    }
+
+
+class Job(Fleet):
+    """Ranks that run a command of their own, and the proxies of their nodes."""
+
+    environment: Mapping[str, str] = {}  # beside what the agent sets
+
+    async def start_ranks(self, target: str, *args: Any) -> None:
+        """``target``: a script; what it prints to standard output is its result."""
+        for rank in range(self.size):
+            place = RankPlace(rank, self.size, self.size)
+            environment = (
+                rank_environment(place, "test") | {"OPENBLAS_NUM_THREADS": "1"} | dict(self.environment)
+            )
+            environment = {name: value for name, value in environment.items() if value}
+            with (
+                (self.folder / f"out{rank}").open("wb") as out,
+                (self.folder / f"log{rank}").open("wb") as log,
+            ):
+                self.ranks[rank] = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    target,
+                    *map(str, args),
+                    env=injected(self.folder / "run", **environment),
+                    cwd=self.folder,
+                    stdout=out,
+                    stderr=log,
+                )
+
+    def _result(self, rank: int) -> Any:
+        code = self.ranks[rank].returncode
+        if code:
+            raise RankFailed(f"rank {rank} exited with {code}:\n{self.log(rank)}")
+        return json.loads((self.folder / f"out{rank}").read_text() or "null")
+
+
+def script(name: str) -> str:
+    """One of the scripts beside this file."""
+    return str(SCRIPTS / name)
+
+
+async def run_plain(
+    folder: Path, size: int, port: int, target: str, *args: Any, timeout_s: float = 120.0
+) -> list[Any]:
+    """The same script without Midstep: gloo over loopback."""
+    processes = []
+    for rank in range(size):
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIDSTEP_RUN")
+        }
+        environment |= rank_environment(RankPlace(rank, size, size), "plain", port)
+        with (folder / f"plain{rank}").open("wb") as out:
+            processes.append(
+                await asyncio.create_subprocess_exec(
+                    sys.executable, target, *map(str, args), env=environment, stdout=out, cwd=folder
+                )
+            )
+    async with asyncio.timeout(timeout_s):
+        codes = [await process.wait() for process in processes]
+    assert codes == [0] * size
+    return [json.loads((folder / f"plain{rank}").read_text() or "null") for rank in range(size)]

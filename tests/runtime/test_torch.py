@@ -1,0 +1,79 @@
+"""torch.distributed over real proxies gives what gloo gives, to the last bit, and more operations than gloo
+has.
+
+Each test starts ranks as the agent does (the runtime injected, the environment of torchrun) and proxies for
+their nodes. They take some seconds each, because every rank imports torch.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runtime.harness import Job, run_plain, script
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.timeout(240)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def under_midstep(
+    folder: Path, placement: list[list[int]], name: str, *args: Any, **environment: str
+) -> list[Any]:
+    folder.mkdir(exist_ok=True)
+    async with Job(folder, placement) as job:
+        job.environment = environment
+        return await job.run(script(name), *args, timeout_s=200)
+
+
+async def over_gloo(folder: Path, size: int, name: str, *args: Any) -> list[Any]:
+    folder.mkdir(exist_ok=True)
+    return await run_plain(folder, size, free_port(), script(name), *args, timeout_s=200)
+
+
+async def test_every_operation_gives_what_gloo_gives(tmp_path: Path) -> None:
+    """Types, reduce operations, layouts, sizes, groups, objects, point to point, over two nodes."""
+    plain = await over_gloo(tmp_path / "plain", 3, "collectives.py")
+    assert await under_midstep(tmp_path / "ours", [[0, 1], [2]], "collectives.py") == plain
+
+
+async def test_what_nccl_has_and_gloo_has_not(tmp_path: Path) -> None:
+    """avg, premul_sum, lists of uneven tensors, split groups; mistakes raise what torch raises."""
+    assert await under_midstep(tmp_path, [[0], [1]], "beyond_gloo.py") == ["done"] * 2
+
+
+async def test_a_script_may_name_nccl(tmp_path: Path) -> None:
+    assert await under_midstep(tmp_path, [[0, 1]], "beyond_gloo.py", ASK_FOR="nccl") == ["done"] * 2
+
+
+async def test_training_has_the_losses_of_gloo_to_the_last_bit(tmp_path: Path) -> None:
+    """DDP with its options and hooks, join, ZeRO: two ranks, where a sum has one order."""
+    plain = await over_gloo(tmp_path / "plain", 2, "training.py")
+    assert await under_midstep(tmp_path / "ours", [[0, 1]], "training.py") == plain
+
+
+async def test_the_same_with_the_handles_of_an_older_torch(tmp_path: Path) -> None:
+    plain = await over_gloo(tmp_path / "plain", 2, "collectives.py")
+    assert await under_midstep(tmp_path / "ours", [[0, 1]], "old_torch.py", "collectives.py") == plain
+    assert await under_midstep(tmp_path / "more", [[0, 1]], "old_torch.py", "training.py")
+
+
+async def test_sharded_training_and_compiled_collectives(tmp_path: Path) -> None:
+    """FSDP1 and 2, DTensor, a pipeline, functional collectives, torch.compile."""
+    plain = await over_gloo(tmp_path / "plain", 2, "sharded.py", "compile")
+    assert await under_midstep(tmp_path / "ours", [[0], [1]], "sharded.py", "compile") == plain
+
+
+async def test_the_store_and_repeated_worlds(tmp_path: Path) -> None:
+    """Waits, counters, compare-and-set, queues; init by store, address and environment; and no socket is
+    open.
+    """
+    assert await under_midstep(tmp_path, [[0], [1]], "stores.py") == ["done"] * 2
