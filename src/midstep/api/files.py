@@ -34,12 +34,9 @@ def _write(write_end: int, folders: Sequence[tuple[Path, str]]) -> None:
     with suppress(BrokenPipeError), open(write_end, "wb") as pipe:
         try:
             with tarfile.open(
-                fileobj=pipe,
-                mode="w|",
-                format=tarfile.PAX_FORMAT,
-                bufsize=_PIECE_BYTES,
-                copybufsize=_PIECE_BYTES,
+                fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_PIECE_BYTES
             ) as tar:
+                tar.copybufsize = _PIECE_BYTES  # pyright: ignore[reportAttributeAccessIssue] - not in its stubs
                 for folder, name in folders:
                     for path in sorted(folder.iterdir()):
                         tar.add(path, str(Path(name) / path.name))

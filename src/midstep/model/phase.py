@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 class Goal(enum.StrEnum):
     """The desired state of one job on one node, under one epoch."""
 
-    # A proxy listens. From a snapshot: processes restored, stopped. Processes that are here: adopted as they are.
-    # A proxy listens. From a snapshot: processes restored, stopped. Processes that are here: adopted as they are.
+    # A proxy listens. From a snapshot: processes restored, stopped. Processes that are here: adopted.
     HOLD = "hold"
     RUN = "run"  # peers known: proxy connected, processes started or thawed
     DUMP = "dump"  # frozen, drained, this node's part in the vault; processes still here, stopped

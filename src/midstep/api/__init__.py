@@ -1,0 +1,1 @@
+"""HTTP: see `wire/api.py` for the contract."""

@@ -1,0 +1,58 @@
+"""The HTTP application over a region controller."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from midstep.api.agents import agent_routes
+from midstep.api.fleet import fleet_routes
+from midstep.api.jobs import job_routes
+from midstep.api.problems import answer, install
+from midstep.control.desk import Desk
+from midstep.control.region import Region
+from midstep.wire.api import Problem
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def build(region: Region) -> FastAPI:
+    """All routes; the region runs as long as the application does."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        region.start()
+        yield
+        await region.stop()
+
+    app = FastAPI(
+        title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
+    )
+    expected = f"Bearer {region.settings.token}".encode()
+
+    @app.middleware("http")
+    async def authorize(request: Request, call_next: Next) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, expected):
+            hint = "send `Authorization: Bearer TOKEN`; the token is in the fleet's client.json"
+            return answer(Problem("the token is missing or wrong", 401, "not_allowed", "", hint))
+        return await call_next(request)
+
+    install(app)
+    desk = Desk(region, _version())
+    app.include_router(job_routes(desk))
+    app.include_router(fleet_routes(desk))
+    app.include_router(agent_routes(region))
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("midstep")
+    except PackageNotFoundError:  # run from a checkout
+        return "0.0.0"

@@ -1,0 +1,48 @@
+"""JSON bodies as the wire's dataclasses, strict about names: a misspelt field is an error, not a default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from midstep.api.problems import from_validation
+from midstep.control.errors import Rejected, invalid
+from midstep.wire.api import JobRequest, MigrateRequest
+
+T = TypeVar("T")
+_JOB = TypeAdapter(JobRequest)
+_MIGRATE = TypeAdapter(MigrateRequest)
+
+
+async def job_request(request: Request) -> JobRequest:
+    """The body of a submission; raises Rejected."""
+    return _parse(_JOB, [field.name for field in fields(JobRequest)], await _json(request))
+
+
+async def migrate_request(request: Request) -> MigrateRequest:
+    """The body of a migration; raises Rejected."""
+    return _parse(_MIGRATE, [field.name for field in fields(MigrateRequest)], await _json(request))
+
+
+def _parse(adapter: TypeAdapter[T], names: list[str], body: object) -> T:
+    known = f"the fields are {', '.join(names)}"
+    if not isinstance(body, dict):
+        raise invalid("the request", "a JSON object is expected", known)
+    values = cast("dict[str, Any]", body)
+    if unknown := sorted(set(values) - set(names)):
+        raise invalid(unknown[0], "there is no such field", known)
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+async def _json(request: Request) -> object:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Rejected(400, "bad_request", "the body is not JSON", str(error)) from None

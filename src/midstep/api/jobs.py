@@ -1,0 +1,67 @@
+"""`/v1/jobs`: submit, look, and ask."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import StreamingResponse
+
+from midstep.api.bodies import job_request, migrate_request
+from midstep.api.files import tar_stream
+from midstep.control.desk import Desk
+from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest
+
+_LOG_BYTES = 1 << 18
+_MAX_LOG_BYTES = 1 << 20
+
+
+def job_routes(desk: Desk) -> APIRouter:
+    """The routes of jobs."""
+    router = APIRouter(prefix="/v1/jobs")
+    _reads(router, desk)
+
+    @router.post("", status_code=201)
+    async def submit(request: Annotated[JobRequest, Depends(job_request)]) -> JobView:
+        return await desk.submit(request)
+
+    @router.post("/{job}/suspend", status_code=202)
+    async def suspend(job: str) -> JobView:
+        return await desk.suspend(job)
+
+    @router.post("/{job}/resume", status_code=202)
+    async def resume(job: str) -> JobView:
+        return await desk.resume(job)
+
+    @router.post("/{job}/migrate", status_code=202)
+    async def migrate(job: str, request: Annotated[MigrateRequest, Depends(migrate_request)]) -> JobView:
+        return await desk.migrate(job, request.to)
+
+    @router.post("/{job}/cancel", status_code=202)
+    async def cancel(job: str) -> JobView:
+        return await desk.cancel(job)
+
+    return router
+
+
+def _reads(router: APIRouter, desk: Desk) -> None:
+    @router.get("")
+    async def list_jobs(state: str | None = None) -> list[JobView]:
+        return desk.jobs(state)
+
+    @router.get("/{job}")
+    async def show(job: str) -> JobView:
+        return desk.job(job)
+
+    @router.get("/{job}/logs")
+    async def logs(
+        job: str,
+        rank: int = 0,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=_MAX_LOG_BYTES)] = _LOG_BYTES,
+    ) -> LogView:
+        return desk.logs(job, rank, offset, limit)
+
+    @router.get("/{job}/files")
+    async def files(job: str) -> StreamingResponse:
+        return StreamingResponse(tar_stream(desk.files(job)), media_type="application/x-tar")

@@ -1,0 +1,126 @@
+"""From a request to a job's spec: launchers unwrapped, defaults filled in, nonsense refused with what would
+be right."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import NoReturn
+
+from midstep.control.blobs import Blobs
+from midstep.control.errors import Rejected, invalid
+from midstep.control.fleet import Fleet
+from midstep.control.scheduler import picture, want_of_spec
+from midstep.model.job import JobSpec
+from midstep.model.launch import Launch, LaunchError, unwrap
+from midstep.policy.picture import Want
+from midstep.policy.place import hopeless
+from midstep.policy.reasons import NoSuchDeviceType, NoSuchPlace, TooLarge
+from midstep.wire.api import JobRequest
+
+MAX_RANKS = 4096
+MAX_THREADS = 1024
+MAX_COMMAND_BYTES = 100_000
+MAX_NAME = 100
+_ID = 2**32 - 2
+
+
+def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
+    """A spec that this fleet could run; raises Rejected, NotFound (the upload)."""
+    _check_words(request)
+    try:
+        launch = unwrap(request.command)
+    except LaunchError as error:
+        raise Rejected(
+            422, "bad_launcher", "the launcher's command cannot be unwrapped", str(error)
+        ) from None
+    ranks = request.ranks or launch.world_size
+    devices = request.devices or ranks or 1
+    ranks = ranks or devices
+    _check_numbers(request, ranks, devices)
+    if request.workdir_blob is not None:
+        blobs.path(request.workdir_blob)
+    spec = JobSpec(
+        command=_command(launch),
+        world_size=ranks,
+        devices=devices,
+        name=request.name,
+        tier=request.tier,
+        kind=request.kind,
+        device_type=request.device_type,
+        env={**launch.environment, **request.env},
+        workdir_blob=request.workdir_blob,
+        threads=request.threads,
+        uid=request.uid,
+        gid=request.gid,
+        region=request.region,
+        node=request.node,
+    )
+    check_possible(want_of_spec(spec), fleet)
+    return spec
+
+
+def _command(launch: Launch) -> tuple[str, ...]:
+    """The command of every rank. torch.distributed.launch gives each its own --local-rank: a shell fills it
+    in."""
+    at = launch.local_rank_at
+    if at is None:
+        return launch.command
+    before, after = shlex.join(launch.command[:at]), shlex.join(launch.command[at:])
+    return ("/bin/sh", "-c", f'exec {before} --local-rank="$LOCAL_RANK" {after}')
+
+
+def _check_words(request: JobRequest) -> None:
+    if not request.command or not request.command[0].strip():
+        raise invalid("command", "it is empty", 'give a program and its arguments, as ["python", "train.py"]')
+    if any("\0" in word for word in request.command):
+        raise invalid("command", "it holds a zero byte, which no program can be given")
+    if sum(len(word) + 1 for word in request.command) > MAX_COMMAND_BYTES:
+        raise invalid(
+            "command", f"it is longer than {MAX_COMMAND_BYTES} bytes", "put long arguments into a file"
+        )
+    for name, value in request.env.items():
+        if not re.fullmatch(r"[^=\0\s]+", name) or "\0" in value:
+            raise invalid("env", f"{name!r} cannot be a variable", "names have no '=', blanks or zero bytes")
+    if len(request.name) > MAX_NAME or not request.name.isprintable() or "/" in request.name:
+        raise invalid("name", f"a name has at most {MAX_NAME} printable characters and no '/'")
+
+
+def _check_numbers(request: JobRequest, ranks: int, devices: int) -> None:
+    _range("devices", request.devices, MAX_RANKS * 64)
+    _range("ranks", request.ranks, MAX_RANKS)
+    _range("threads", request.threads, MAX_THREADS)
+    _range("uid", request.uid, _ID, least=0)
+    _range("gid", request.gid, _ID, least=0)
+    if ranks > MAX_RANKS:
+        raise invalid("ranks", f"{ranks} ranks; at most {MAX_RANKS} are possible")
+    if devices > ranks and devices % ranks:
+        detail = f"{devices} devices cannot be shared out evenly to {ranks} ranks"
+        raise invalid("devices", detail, f"give a multiple of {ranks}, or at most {ranks}")
+
+
+def _range(name: str, value: int | None, most: int, least: int = 1) -> None:
+    if value is not None and not least <= value <= most:
+        raise invalid(name, f"{value} is not between {least} and {most}")
+
+
+def check_possible(want: Want, fleet: Fleet) -> None:
+    """Refuse what this fleet could not do even if nothing else ran; raises Rejected."""
+    reason = hopeless(picture((), fleet.nodes), want)
+    match reason:
+        case None:
+            return
+        case TooLarge(total=total):
+            _refuse(
+                "too_large", f"the job {reason}", f"ask for at most {total} devices; ranks can share devices"
+            )
+        case NoSuchDeviceType():
+            _refuse("no_such_device_type", f"the job {reason}", "`midstep nodes` shows the devices")
+        case NoSuchPlace():
+            _refuse("no_such_place", f"the job {reason}", "`midstep nodes` shows nodes and regions")
+        case _:
+            _refuse("impossible", f"the job {reason}", "")
+
+
+def _refuse(code: str, title: str, hint: str) -> NoReturn:
+    raise Rejected(422, code, title, "", hint)

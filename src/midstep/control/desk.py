@@ -1,0 +1,173 @@
+"""Where requests are answered: names are looked up, what cannot be is rejected with words, records become
+views.
+
+Every method may raise Rejected, NotFound and StateError. The HTTP interface only carries this over.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from midstep.control.admission import check_possible, spec_of
+from midstep.control.errors import NotFound, Rejected, invalid
+from midstep.control.lookup import find
+from midstep.control.region import Region
+from midstep.control.scheduler import want_at
+from midstep.control.views import job_view, node_views
+from midstep.engine.errors import Refused
+from midstep.engine.events import CancelAsked, Event, MigrateAsked, ResumeAsked, Submitted, SuspendAsked
+from midstep.engine.record import JobRecord
+from midstep.model.lifecycle import JobState, Stage
+from midstep.vault.errors import SnapshotMissing
+from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, NodeView
+
+_IDLE = (Stage.WAITING, Stage.OVER)
+
+
+class Desk:
+    """What users and agents may ask of a region's controller."""
+
+    def __init__(self, region: Region, version: str) -> None:
+        self._region, self._version = region, version
+        self._service = region.service
+
+    def health(self) -> Health:
+        """The controller is up."""
+        fleet = self._region.fleet
+        name = self._region.settings.fleet
+        return Health(self._version, name, fleet.regions, len(fleet.nodes), len(fleet.connected))
+
+    def nodes(self) -> list[NodeView]:
+        """All nodes, by name."""
+        return node_views(self._region.fleet.nodes, self._service.records.values())
+
+    async def submit(self, request: JobRequest) -> JobView:
+        """Take a job."""
+        spec = spec_of(request, self._region.fleet, self._region.blobs)
+        job_id = self._region.ids.job(taken=self._service.records)
+        return await self._ask(job_id, Submitted(job_id, spec))
+
+    def jobs(self, state: str | None) -> list[JobView]:
+        """All jobs in the order of submission, or those in one state."""
+        if state is not None and state not in list(JobState):
+            raise invalid("state", f"there is no state {state!r}", f"the states are {', '.join(JobState)}")
+        records = sorted(
+            self._service.records.values(), key=lambda record: (record.submitted_s, record.job_id)
+        )
+        return [self._view(record) for record in records if state in (None, record.shown)]
+
+    def job(self, asked: str) -> JobView:
+        """One job, by id, unique beginning of an id, or name."""
+        return self._view(self._find(asked))
+
+    async def suspend(self, asked: str) -> JobView:
+        """Free the job's devices, keep its state."""
+        return await self._ask(self._find(asked).job_id, SuspendAsked())
+
+    async def resume(self, asked: str) -> JobView:
+        """Go on from where it was."""
+        return await self._ask(self._find(asked).job_id, ResumeAsked())
+
+    async def migrate(self, asked: str, to: str) -> JobView:
+        """Go on at a node or in a region."""
+        record = self._find(asked)
+        there = self._destination(to)
+        if record.stage not in (Stage.ENDING, Stage.OVER):
+            check_possible(want_at(record, there.node, there.region), self._region.fleet)
+        return await self._ask(record.job_id, there)
+
+    async def cancel(self, asked: str) -> JobView:
+        """Stop the job for good."""
+        return await self._ask(self._find(asked).job_id, CancelAsked())
+
+    def logs(self, asked: str, rank: int, offset: int, limit: int) -> LogView:
+        """A piece of a rank's output."""
+        record = self._find(asked)
+        if not 0 <= rank < record.spec.world_size:
+            raise invalid(
+                "rank", f"job {record.job_id} has ranks 0 to {record.spec.world_size - 1}, not {rank}"
+            )
+        logs = self._region.logs
+        data = logs.read(record.job_id, rank, offset, limit)
+        idle = record.stage in _IDLE
+        at_end = offset + len(data) >= logs.size(record.job_id, rank)
+        # A character that is cut by the end of the piece is left for the next one, unless nothing will
+        # follow.
+        text, used = codecs.utf_8_decode(data, "replace", idle and at_end)
+        if used == 0 and data:  # a piece too short to hold one character
+            text, used = codecs.utf_8_decode(data, "replace", True)
+        return LogView(text, offset, offset + used, ended=idle and at_end)
+
+    def files(self, asked: str) -> list[tuple[Path, str]]:
+        """The work directories of an ended or suspended job, each with its name in the archive: virtual host
+        0's at the top (''), others below ``home-K``."""
+        record = self._find(asked)
+        folder = self._left_by(record)
+        homes = sorted(folder.glob("home-*"), key=lambda path: int(path.name[5:])) if folder else []
+        if not homes:
+            raise Rejected(404, "no_files", f"job {record.job_id} has left no files")
+        trees = [home / "work" if (home / "work").is_dir() else home for home in homes]
+        return [
+            (tree, "" if home.name == "home-0" else home.name)
+            for home, tree in zip(homes, trees, strict=True)
+        ]
+
+    def snapshot(self, region: str, snapshot_id: str) -> Path:
+        """A committed snapshot's folder."""
+        try:
+            return self._region.vaults.folder(region, snapshot_id)
+        except SnapshotMissing as error:
+            raise Rejected(404, "no_such_snapshot", str(error)) from None
+
+    def blob(self, name: str) -> Path:
+        """An upload's file."""
+        return self._region.blobs.path(name)
+
+    async def upload(self, pieces: AsyncIterator[bytes]) -> str:
+        """Keep a work directory; answers its name. Raises BadBlob, OSError."""
+        return await self._region.blobs.put(pieces)
+
+    async def events(self, asked: str | None, after: int, limit: int, wait_s: float) -> list[EventView]:
+        """The fleet's history, or a job's, after an event's number; waits for the first one if there is
+        none."""
+        job_id = self._find(asked).job_id if asked else None
+        if wait_s > 0:
+            return await self._region.history.wait(job_id, after, limit, wait_s)
+        return self._region.history.read(job_id, after, limit)
+
+    def _find(self, asked: str) -> JobRecord:
+        return find(self._service.records, asked)
+
+    def _view(self, record: JobRecord) -> JobView:
+        return job_view(record, self._service.now_s())
+
+    async def _ask(self, job_id: str, event: Event) -> JobView:
+        try:
+            return self._view(await self._service.ask(job_id, event))
+        except Refused as refusal:
+            detail = f"its state is {refusal.state}"
+            raise Rejected(409, refusal.code, refusal.message, detail, refusal.hint) from None
+
+    def _destination(self, to: str) -> MigrateAsked:
+        """A node's name, else a region's."""
+        fleet = self._region.fleet
+        if to in fleet.nodes:
+            return MigrateAsked(node=to)
+        if to in fleet.regions:
+            return MigrateAsked(region=to)
+        names = ", ".join([*sorted(fleet.nodes), *fleet.regions])
+        raise Rejected(422, "no_such_place", f"there is no node or region {to!r}", f"there are {names}")
+
+    def _left_by(self, record: JobRecord) -> Path | None:
+        if record.stage is Stage.OVER:
+            return self._region.vaults.results(record.job_id)
+        if record.stage is Stage.WAITING and record.snapshot is not None:
+            try:
+                return self._region.vaults.folder(record.snapshot.region, record.snapshot.snapshot_id)
+            except SnapshotMissing as error:
+                raise NotFound(str(error)) from None
+        title = f"the files of job {record.job_id} are in use"
+        hint = "suspend it, or wait until it has ended"
+        raise Rejected(409, "no_files", title, f"its state is {record.shown}", hint)

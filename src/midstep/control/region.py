@@ -1,0 +1,108 @@
+"""A region controller: the parts of this package put together over one state folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from midstep.control.blobs import Blobs
+from midstep.control.errors import StateError
+from midstep.control.fleet import Fleet
+from midstep.control.history import History
+from midstep.control.journal import Journal
+from midstep.control.logs import Logs
+from midstep.control.service import Service
+from midstep.control.sessions import Sessions
+from midstep.control.snapshots import Vaults
+from midstep.env import Clock, Ids, RealClock, real_ids
+from midstep.wire.agent import Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``regions``: name -> the folder of its vault. ``heartbeat_s``, ``stall_s``: what agents are told to
+    keep."""
+
+    state_dir: Path
+    fleet: str
+    token: str
+    regions: Mapping[str, Path]
+    heartbeat_s: float = 2.0
+    stall_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Region:
+    """Everything that the HTTP interface needs. ``open`` it, then `run` it inside an event loop."""
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    journal: Journal
+    fleet: Fleet
+    vaults: Vaults
+    logs: Logs
+    blobs: Blobs
+    service: Service
+    history: History
+    sessions: Sessions
+    lock: int = -1
+    tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock | None = None, ids: Ids | None = None) -> Self:
+        """Take the state folder. Raises StateError: it cannot be used, or another controller uses it."""
+        clock, ids = clock or RealClock(), ids or real_ids()
+        lock = _locked(settings.state_dir)
+        try:
+            journal = Journal(settings.state_dir / "midstep.db")
+            vaults = Vaults(settings.regions, clock)
+            logs, blobs = Logs(settings.state_dir), Blobs(settings.state_dir, ids)
+        except OSError as error:
+            os.close(lock)
+            raise StateError(f"cannot use {error.filename}: {error.strerror}") from error
+        fleet = Fleet(journal, vaults.regions)
+        service = Service(journal, fleet, vaults, clock)
+        history = History(journal, service)
+        welcome = Welcome(settings.fleet, settings.heartbeat_s, settings.stall_s)
+        sessions = Sessions(service, fleet, logs, history, clock, settings.token, welcome)
+        return cls(
+            settings, clock, ids, journal, fleet, vaults, logs, blobs, service, history, sessions, lock
+        )
+
+    def start(self) -> None:
+        """Recover what was under way, then serve events."""
+        self.service.recover()
+        self.tasks = [asyncio.create_task(self.service.run()), asyncio.create_task(self.sessions.watch())]
+
+    async def stop(self) -> None:
+        """End cleanly. Jobs go on."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.journal.close()
+        os.close(self.lock)
+
+
+def _locked(state_dir: Path) -> int:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"cannot use the state folder {state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StateError(
+            f"another controller runs on {state_dir}; stop it first, or choose another folder"
+        ) from None
+    return lock

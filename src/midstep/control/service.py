@@ -1,0 +1,181 @@
+"""One queue of events -> engine -> journal -> effects. Everything that happens to jobs goes through here, one
+at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from midstep.control import scheduler
+from midstep.control.errors import NotFound, StateError
+from midstep.control.fleet import Fleet
+from midstep.control.journal import Journal
+from midstep.control.snapshots import Vaults
+from midstep.engine.check import verify
+from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
+from midstep.engine.errors import EngineError, IllegalMove, Refused, Stale
+from midstep.engine.events import ControllerRestarted, DeadlinePassed, Event, NotPlaced, Placed, Submitted
+from midstep.engine.record import JobRecord
+from midstep.engine.step import step
+from midstep.env import Clock
+from midstep.model.lifecycle import Stage
+from midstep.policy.place import plan
+
+LOG = logging.getLogger("midstep.control")
+_TICK_S = 0.5
+
+Changed = Callable[[JobRecord | None, JobRecord], None]
+
+
+class Service:
+    """The jobs. ``on_change`` is called after every persisted change, with the record before and after."""
+
+    def __init__(self, journal: Journal, fleet: Fleet, vaults: Vaults, clock: Clock) -> None:
+        self._journal, self._fleet, self._vaults, self._clock = journal, fleet, vaults, clock
+        self._queue: asyncio.Queue[tuple[str, Event, asyncio.Future[JobRecord] | None]] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._plan_due = False
+        # Wall time that does not jump while we run: deadlines are counted in it.
+        self._offset_s = clock.now_s() - clock.monotonic_s()
+        self.on_change: list[Changed] = []
+        self.records: dict[str, JobRecord] = {record.job_id: record for record in journal.records()}
+
+    def now_s(self) -> float:
+        """The time that records and history speak of."""
+        return self._offset_s + self._clock.monotonic_s()
+
+    def recover(self) -> None:
+        """After a start: nothing is under way, no agent is connected. Call it before `run`."""
+        for job_id, record in list(self.records.items()):
+            if record.stage is not Stage.OVER or record.leftovers:
+                self._take(job_id, ControllerRestarted())
+        keep = {record.pending for record in self.records.values()}
+        keep |= {record.snapshot.snapshot_id for record in self.records.values() if record.snapshot}
+        self._spawn(self._vaults.sweep({name for name in keep if name}, set(self.records)))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ticker = asyncio.create_task(self._tick())
+        try:
+            while True:
+                await self._next()
+        finally:
+            for task in (ticker, *self._tasks):
+                task.cancel()
+
+    async def ask(self, job_id: str, event: Event) -> JobRecord:
+        """Let an event happen and wait for what becomes of it. Raises Refused, NotFound, StateError."""
+        answer: asyncio.Future[JobRecord] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((job_id, event, answer))
+        return await answer
+
+    def tell(self, job_id: str, event: Event) -> None:
+        """Let an event happen. One that cannot be taken is logged; all that agents and timers say is said
+        again."""
+        self._queue.put_nowait((job_id, event, None))
+
+    def plan_soon(self) -> None:
+        """Devices or jobs have changed: look for placements after the events that are queued."""
+        self._plan_due = True
+        if self._queue.empty():
+            self._queue.put_nowait(("", DeadlinePassed(), None))  # wakes the loop
+
+    async def _next(self) -> None:
+        job_id, event, answer = await self._queue.get()
+        try:
+            record = self._take(job_id, event) if job_id else None
+            if answer is not None and not answer.done() and record is not None:
+                answer.set_result(record)
+        except Exception as error:
+            if answer is not None and not answer.done():
+                answer.set_exception(error)
+            if (
+                answer is None
+                or not isinstance(error, (EngineError, NotFound))
+                or isinstance(error, IllegalMove)
+            ):
+                self._complain(job_id, event, error)
+        if self._plan_due and self._queue.empty():
+            self._plan_due = False
+            self._plan()
+
+    def _take(self, job_id: str, event: Event) -> JobRecord:
+        before = self.records.get(job_id)
+        if before is None and not isinstance(event, Submitted):
+            raise NotFound(f"there is no job {job_id}")
+        now_s = self.now_s()
+        stepped = step(before, event, now_s)
+        logs = [effect for effect in stepped.effects if isinstance(effect, Log)]
+        if stepped.changed or logs:
+            self._journal.commit(now_s, stepped.record, event if stepped.changed else None, logs)
+        self.records[job_id] = stepped.record
+        for effect in stepped.effects:
+            self._perform(job_id, effect)
+        if stepped.changed or logs:
+            self._changed(before, stepped.record)
+        return stepped.record
+
+    def _changed(self, before: JobRecord | None, after: JobRecord) -> None:
+        if before is None or _matters_to_policy(before) != _matters_to_policy(after):
+            self._plan_due = True
+        for listener in self.on_change:
+            listener(before, after)
+
+    def _perform(self, job_id: str, effect: Effect) -> None:
+        match effect:
+            case CommitSnapshot():
+                self._spawn(self._commit(job_id, effect))
+            case DeleteSnapshot(snapshot_id):
+                self._spawn(self._vaults.delete(snapshot_id))
+            case Log():
+                pass  # in the journal already
+
+    async def _commit(self, job_id: str, effect: CommitSnapshot) -> None:
+        self.tell(job_id, await self._vaults.commit(effect))
+
+    def _plan(self) -> None:
+        """Place what can be placed. The plan is made and applied in one go, and still each part is
+        verified."""
+        records = list(self.records.values())
+        wanted = scheduler.wants(records)
+        if not wanted:
+            return
+        answer = plan(scheduler.picture(records, self._fleet.nodes), wanted)
+        nodes = self._fleet.connected
+        for start in answer.starts:
+            try:
+                verify(self.records.values(), nodes, self.records[start.job_id], start.placement)
+                self._take(start.job_id, Placed(start.placement, start.seen, start.in_place))
+            except (Stale, StateError) as error:
+                LOG.warning("job %s was not placed: %s", start.job_id, error)
+        for wait in answer.waits:
+            try:
+                self._take(wait.job_id, NotPlaced(str(wait.reason)))
+            except StateError as error:
+                LOG.warning("%s", error)
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(_TICK_S)
+            now_s = self.now_s()
+            for record in list(self.records.values()):
+                if record.deadline_s is not None and record.deadline_s <= now_s:
+                    self.tell(record.job_id, DeadlinePassed())
+
+    def _complain(self, job_id: str, event: Event, error: Exception) -> None:
+        name = type(event).__name__
+        if isinstance(error, (Refused, NotFound, StateError)):
+            LOG.warning("%s for job %s was not taken: %s", name, job_id, error)
+        else:
+            LOG.error("%s for job %s: %s", name, job_id, error, exc_info=not isinstance(error, IllegalMove))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _matters_to_policy(record: JobRecord) -> tuple[object, ...]:
+    return (record.stage, record.intent, record.target, record.next, record.back, tuple(record.leftovers))

@@ -1,0 +1,79 @@
+"""The vaults of all regions: what the engine's effects ask of them, in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from midstep.engine.effects import CommitSnapshot
+from midstep.engine.events import SnapshotCommitted, SnapshotFailed
+from midstep.env import Clock
+from midstep.model.job import SnapshotRef
+from midstep.model.phase import Fault
+from midstep.vault.errors import SnapshotMissing, VaultError
+from midstep.vault.snapshots import Snapshots
+
+LOG = logging.getLogger("midstep.control")
+
+
+class Vaults:
+    """One vault a region."""
+
+    def __init__(self, folders: Mapping[str, Path], clock: Clock) -> None:
+        self._vaults = {region: Snapshots(folder) for region, folder in sorted(folders.items())}
+        self._clock = clock
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions' names, in order."""
+        return tuple(self._vaults)
+
+    async def commit(self, order: CommitSnapshot) -> SnapshotCommitted | SnapshotFailed:
+        """Verify the parts and make the snapshot visible; the answer is the event for the engine."""
+        started_s = self._clock.monotonic_s()
+        vault = self._vaults[order.region]
+        try:
+            manifest = await asyncio.to_thread(
+                vault.commit, order.snapshot_id, order.job_id, order.epoch, order.nodes, order.store
+            )
+        except VaultError as error:
+            return SnapshotFailed(order.snapshot_id, str(error), Fault.TRANSIENT)
+        except (OSError, ValueError) as error:
+            message = f"the vault of region {order.region} cannot take the snapshot: {error}"
+            return SnapshotFailed(order.snapshot_id, message, Fault.JOB_STATE)
+        reference = SnapshotRef(order.snapshot_id, order.region, manifest.nbytes)
+        return SnapshotCommitted(reference, self._clock.monotonic_s() - started_s)
+
+    async def delete(self, snapshot_id: str) -> None:
+        """Remove a snapshot, and what other regions have copied of it."""
+        for region, vault in self._vaults.items():
+            try:
+                await asyncio.to_thread(vault.delete, snapshot_id)
+            except OSError as error:  # the next sweep tries again
+                LOG.warning("snapshot %s stays in region %s: %s", snapshot_id, region, error)
+
+    async def sweep(self, keep: Collection[str], jobs: Collection[str]) -> None:
+        """Remove what no record names any more: of these jobs only, others are not ours to judge."""
+        found = await asyncio.to_thread(lambda: sorted(set(self._ids())))
+        for snapshot_id in found:
+            if snapshot_id not in keep and snapshot_id.rpartition("-")[0] in jobs:
+                LOG.info("snapshot %s is not needed any more: removed", snapshot_id)
+                await self.delete(snapshot_id)
+
+    def folder(self, region: str, snapshot_id: str) -> Path:
+        """A committed snapshot's folder; raises SnapshotMissing."""
+        vault = self._vaults.get(region)
+        if vault is None:
+            raise SnapshotMissing(f"there is no region {region}; there are {', '.join(self._vaults)}")
+        return vault.path(snapshot_id)
+
+    def results(self, job_id: str) -> Path | None:
+        """What an ended job left; None: nothing was saved."""
+        found = [vault.results(job_id) for vault in self._vaults.values()]
+        return next((path for path in found if path.is_dir()), None)
+
+    def _ids(self) -> Iterator[str]:
+        for vault in self._vaults.values():
+            yield from vault.ids()

@@ -1,0 +1,149 @@
+"""Records as what users see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from midstep.engine.check import users_of_devices
+from midstep.engine.leaving import codes_of
+from midstep.engine.record import Intent, JobRecord, Move
+from midstep.model.fleet import NodeStatus
+from midstep.model.lifecycle import Stage
+from midstep.model.phase import StepTiming
+from midstep.wire.api import DeviceView, JobView, MoveView, NodeView, RankView
+
+_IDLE = (Stage.WAITING, Stage.OVER)
+
+
+def job_view(record: JobRecord, now_s: float) -> JobView:
+    """A job."""
+    return JobView(
+        job_id=record.job_id,
+        name=record.spec.name,
+        state=record.shown.value,
+        reason=reason(record),
+        command=record.spec.command,
+        world_size=record.spec.world_size,
+        devices=record.spec.devices,
+        tier=record.spec.tier,
+        kind=record.spec.kind,
+        epoch=record.epoch,
+        region=record.placement.region if record.placement else "",
+        ranks=_ranks(record),
+        submitted_s=record.submitted_s,
+        started_s=record.started_s,
+        ended_s=record.ended_s,
+        exit_code=record.exit.code if record.exit else None,
+        failure=_failure(record),
+        last_lines=record.exit.last_lines if record.exit else (),
+        snapshot=record.snapshot.snapshot_id if record.snapshot else "",
+        snapshot_bytes=record.snapshot.nbytes if record.snapshot else 0,
+        moves=_moves(record, now_s),
+        stalls=record.stalls,
+    )
+
+
+def reason(record: JobRecord) -> str:
+    """Why the job is in its state, in a sentence; '' where nothing needs to be said."""
+    if record.unreachable and record.stage not in _IDLE:
+        parts = [f"{node} (since {_clock(record.lost[node])})" for node in record.unreachable]
+        return f"not connected: {', '.join(parts)}"
+    if record.stage is Stage.OVER or (record.stage is Stage.ENDING and record.failure):
+        return _failure(record)
+    if record.stalls:
+        stall = record.stalls[0]
+        missing, posted = ", ".join(map(str, stall.missing)), ", ".join(map(str, stall.posted))
+        waits = f"{stall.operation} has been waiting for {stall.waiting_s:.0f} s"
+        return f"{waits}: ranks {posted} have called it, ranks {missing} have not"
+    if record.waiting and (record.intent is Intent.MIGRATE or record.stage in (Stage.WAITING, Stage.FROZEN)):
+        prefix = f"to migrate to {record.target}, it " if record.intent is Intent.MIGRATE else ""
+        return prefix + record.waiting
+    if record.stage is Stage.RUNNING:
+        return _last_failed_move(record)
+    return _failure(record) or (f"to {record.target}" if record.target and record.next else "")
+
+
+def node_views(nodes: Mapping[str, NodeStatus], records: Iterable[JobRecord]) -> list[NodeView]:
+    """All nodes, by name."""
+    users = users_of_devices(records)
+    views: list[NodeView] = []
+    for name, status in sorted(nodes.items()):
+        node = status.node
+        devices = tuple(
+            DeviceView(d.index, d.device_type, d.cpus, users.get((name, d.index), ()))
+            for d in sorted(node.devices)
+        )
+        views.append(
+            NodeView(
+                name,
+                node.region,
+                node.address,
+                status.connected,
+                status.last_seen_s,
+                node.freezes_in_place,
+                devices,
+            )
+        )
+    return views
+
+
+def _ranks(record: JobRecord) -> tuple[RankView, ...]:
+    codes = record.exits if record.outcome else codes_of(record)
+    if record.placement is None:
+        return tuple(RankView(rank, "", (), codes.get(rank)) for rank in range(record.spec.world_size))
+    views = [
+        RankView(rank.rank, place.node, rank.devices, codes.get(rank.rank))
+        for place in record.placement.nodes
+        for rank in place.ranks
+    ]
+    return tuple(sorted(views, key=lambda view: view.rank))
+
+
+def _failure(record: JobRecord) -> str:
+    if record.exit is not None and record.exit.code != 0:
+        return f"rank {record.exit.rank} {exit_words(record.exit.code)}"
+    if record.failure is None:
+        return ""
+    hint = f" ({record.failure.hint})" if record.failure.hint else ""
+    return f"{record.failure.step}: {record.failure.message}{hint}"
+
+
+def exit_words(code: int) -> str:
+    """An exit code in words."""
+    known = {126: "could not execute its command", 127: "did not find its command"}
+    if code in known:
+        return f"{known[code]} (exit code {code})"
+    return f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+
+
+def _last_failed_move(record: JobRecord) -> str:
+    done = [move for move in record.moves if move.kind != "reconnect"]
+    if done and done[-1].ok is False:
+        return f"the last {done[-1].kind} failed: {done[-1].message}"
+    return ""
+
+
+def _moves(record: JobRecord, now_s: float) -> tuple[MoveView, ...]:
+    moves = [_move(move, now_s) for move in record.moves]
+    return (*moves, _move(record.move, now_s)) if record.move else tuple(moves)
+
+
+def _move(move: Move, now_s: float) -> MoveView:
+    steps = tuple(
+        StepTiming(
+            f"{step.timing.step}@{step.node}" if step.node else step.timing.step,
+            step.timing.duration_s,
+            step.timing.nbytes,
+        )
+        for step in move.steps
+    )
+    ended_s = now_s if move.ended_s is None else move.ended_s
+    message = move.message or ("under way" if move.ok is None else "")
+    return MoveView(
+        move.kind, move.started_s, ended_s - move.started_s, move.nbytes, steps, bool(move.ok), message
+    )
+
+
+def _clock(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S UTC")

@@ -1,0 +1,1 @@
+"""(record, event) -> (record, effects): the life of a job. Pure. See README.md."""

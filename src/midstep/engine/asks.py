@@ -1,0 +1,89 @@
+"""What a user may ask of a job, and when it is refused."""
+
+from __future__ import annotations
+
+from midstep.engine import leaving
+from midstep.engine.draft import Draft
+from midstep.engine.errors import Refused
+from midstep.engine.events import MigrateAsked
+from midstep.engine.record import Intent, JobRecord, Target
+from midstep.model.lifecycle import JobState, Stage
+
+
+def suspend(draft: Draft) -> None:
+    """Free the job's devices as soon as it can be cut; a queued job is set aside."""
+    record = _living(draft.record, "suspended")
+    if record.intent is Intent.SUSPEND:
+        raise Refused("already_suspended", f"job {record.job_id} is {record.shown} already", record.shown)
+    draft.set(intent=Intent.SUSPEND, next=None, target=None, attempts=0, waiting="")
+    draft.log("asked", "suspend")
+
+
+def resume(draft: Draft) -> None:
+    """Go on: a suspended job queues for devices, one being suspended does so afterwards, a migration that
+    still waits for devices is called off."""
+    record = _living(draft.record, "resumed")
+    calls_off = record.intent is Intent.MIGRATE and record.next is None
+    calls_off |= record.stage is Stage.WAITING and record.target is not None
+    if record.intent is not Intent.SUSPEND and not calls_off:
+        hint = "only a suspended job can be resumed"
+        raise Refused("not_suspended", f"job {record.job_id} is {record.shown}", record.shown, hint)
+    _want_run(draft)
+    draft.log("asked", "resume")
+
+
+def migrate(draft: Draft, event: MigrateAsked) -> None:
+    """Go on elsewhere: a running job is moved when devices are reserved there, any other queues for devices
+    there."""
+    record = _living(draft.record, "migrated")
+    if record.in_place and record.placement is not None:
+        message = (
+            f"job {record.job_id} runs on a node without CRIU: it can be suspended in place, but not moved"
+        )
+        raise Refused(
+            "cannot_move", message, record.shown, "`midstep doctor` on that node says what is missing"
+        )
+    target = Target(event.node, event.region)
+    if _settled_at(record, target):
+        raise Refused("already_there", f"job {record.job_id} is at {target} already", record.shown)
+    if record.next is not None or record.back is not None:
+        hint = "wait until it is there, or suspend it first"
+        raise Refused("is_migrating", f"job {record.job_id} is being migrated already", record.shown, hint)
+    draft.log("asked", f"migrate to {target}")
+    if record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING):
+        draft.set(intent=Intent.MIGRATE, target=target, attempts=0, waiting="")
+    else:
+        _want_run(draft)
+        draft.set(target=target)
+
+
+def cancel(draft: Draft) -> None:
+    """Stop the job for good. A job that is ending already ends as it would have."""
+    record = draft.record
+    if record.stage is Stage.OVER:
+        raise Refused("job_ended", f"job {record.job_id} has ended: it is {record.shown}", record.shown)
+    if record.stage is Stage.ENDING:
+        return
+    draft.log("asked", "cancel")
+    draft.set(intent=Intent.CANCEL)
+    leaving.end(draft, JobState.CANCELLED)
+
+
+def _living(record: JobRecord, participle: str) -> JobRecord:
+    if record.stage in (Stage.ENDING, Stage.OVER):
+        message = f"job {record.job_id} cannot be {participle}: it is {record.shown}"
+        raise Refused("job_ended", message, record.shown)
+    return record
+
+
+def _want_run(draft: Draft) -> None:
+    draft.set(intent=Intent.RUN, queued_s=draft.now_s, target=None, attempts=0, failure=None, waiting="")
+
+
+def _settled_at(record: JobRecord, target: Target) -> bool:
+    """Whether the job holds devices there and nothing else is under way."""
+    if record.placement is None or record.stage not in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING):
+        return False
+    if target.node is not None:
+        return {place.node for place in record.placement.nodes} == {target.node}
+    return record.placement.region == target.region

@@ -1,0 +1,127 @@
+"""What can happen to a job. The only door into the engine is `step(record, event, now_s)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midstep.model.job import JobSpec, Placement, SnapshotRef
+from midstep.model.phase import Fault, JobOnNode
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A new job; the only event that needs no record."""
+
+    job_id: str
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The policy found devices. ``seen``: the record's version that the plan was made from."""
+
+    placement: Placement
+    seen: int
+    in_place: bool = False  # some of the nodes cannot dump
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlaced:
+    """Why the policy found no devices, in words."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReported:
+    """An agent's report on the job."""
+
+    node: str
+    report: JobOnNode
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node's agent is not connected any more."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBack:
+    """A node's agent is connected again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendAsked:
+    """Free the job's devices, keep its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """Go on from where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateAsked:
+    """Go on elsewhere: one of ``node`` and ``region`` is set."""
+
+    node: str | None = None
+    region: str | None = None
+
+    @property
+    def to(self) -> str:
+        """The place's name."""
+        return self.node or self.region or ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Stop the job for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCommitted:
+    """A manifest was written: the snapshot is safe."""
+
+    snapshot: SnapshotRef
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFailed:
+    """A snapshot could not be committed."""
+
+    snapshot_id: str
+    message: str
+    fault: Fault = Fault.TRANSIENT
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The record's deadline is over. Ignored when it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerRestarted:
+    """The controller came up with this record: effects under way were lost, no agent is connected yet."""
+
+
+Event = (
+    Submitted
+    | Placed
+    | NotPlaced
+    | NodeReported
+    | NodeLost
+    | NodeBack
+    | SuspendAsked
+    | ResumeAsked
+    | MigrateAsked
+    | CancelAsked
+    | SnapshotCommitted
+    | SnapshotFailed
+    | DeadlinePassed
+    | ControllerRestarted
+)

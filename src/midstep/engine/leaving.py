@@ -1,0 +1,132 @@
+"""How a job leaves its nodes: abandoned (it lives on in its snapshot, or starts again), released, or ended
+for good."""
+
+from __future__ import annotations
+
+from midstep.engine.deadlines import UNREACHABLE_S
+from midstep.engine.draft import Draft
+from midstep.engine.effects import DeleteSnapshot
+from midstep.engine.record import Exit, Intent, JobRecord, Leftover
+from midstep.model.job import Placement
+from midstep.model.lifecycle import JobState, Stage, Trigger
+from midstep.model.phase import Failure, Phase, RankStatus
+
+
+def abandon(draft: Draft, failure: Failure, **changes: object) -> None:
+    """Remove what is on the nodes; the job lives on in its snapshot, or starts again from nothing."""
+    draft.log("failure", f"{failure.step}: {failure.message}")
+    draft.set(failure=failure)
+    if draft.record.move is not None and not draft.record.move.message:
+        draft.change_move(message=failure.message)
+    draft.leave(Trigger.ABANDONED, **changes)
+
+
+def give_up(draft: Draft, failure: Failure) -> None:
+    """The processes are lost or cannot go on: back to the newest snapshot, if there is one, for the user to
+    resume."""
+    record = draft.record
+    if record.snapshot is None or record.stage is Stage.COMMITTING:
+        end(draft, JobState.FAILED, failure)
+        return
+    if record.pending is not None:
+        draft.effects.append(DeleteSnapshot(record.pending))
+    abandon(draft, failure, intent=Intent.SUSPEND, next=None, back=None, target=None, pending=None)
+
+
+def end(draft: Draft, outcome: JobState, failure: Failure | None = None, exit: Exit | None = None) -> None:
+    """The job ends: save its files, remove the rest."""
+    draft.end_move(ok=False, message="the job ended")
+    if failure is not None:
+        draft.log("failure", f"{failure.step}: {failure.message}")
+    if exit is not None and exit.code != 0:
+        draft.log("exit", f"rank {exit.rank} ended with {exit.code}")
+    draft.set(exits=codes_of(draft.record))
+    draft.set(outcome=outcome, failure=failure, exit=exit, next=None, back=None, target=None, waiting="")
+    if draft.record.placement is None:
+        draft.go(Trigger.ENDED)
+        _over(draft)
+    else:
+        draft.leave(Trigger.ENDED)
+        hurry(draft)
+
+
+def hurry(draft: Draft) -> None:
+    """Let an ending job wait no longer for nodes that cannot answer, if only those are left."""
+    record = draft.record
+    silent = {place.node for place in record.nodes if not gone(record, place.node)}
+    if record.stage is not Stage.ENDING or record.deadline_s is None:
+        return
+    if silent and silent <= set(record.lost):
+        draft.set(deadline_s=min(record.deadline_s, draft.now_s + UNREACHABLE_S))
+
+
+def released(draft: Draft) -> None:
+    """The nodes are free of it: on to the devices reserved for it, or wait."""
+    record = draft.record
+    if record.next is not None and not record.leftovers.keys() & nodes_of(record.next):
+        came_from = record.placement if record.intent is Intent.MIGRATE else None
+        draft.under_new_epoch(
+            Trigger.MOVED,
+            record.next,
+            record.snapshot,
+            next=None,
+            back=came_from,
+            ran=False,
+            left=record.placement,
+        )
+        return
+    migrating = record.intent is Intent.MIGRATE
+    failed = record.failure is not None and record.move is not None and bool(record.move.message)
+    draft.end_move(ok=not failed)
+    intent = Intent.RUN if migrating else record.intent
+    draft.go(Trigger.ALL_GONE, placement=None, left=record.placement, intent=intent, queued_s=draft.now_s)
+    draft.set(reports={}, peers=(), source=None, next=None, back=None, ran=False, running_s=None, lost={})
+
+
+def ended(draft: Draft) -> None:
+    """The nodes are free of an ended job."""
+    draft.go(Trigger.ALL_GONE)
+    _over(draft)
+
+
+def _over(draft: Draft) -> None:
+    record = draft.record
+    doomed = [record.pending, record.snapshot.snapshot_id if record.snapshot else None]
+    draft.effects.extend(DeleteSnapshot(snapshot_id) for snapshot_id in doomed if snapshot_id)
+    left = record.placement or record.left
+    draft.set(
+        placement=None, left=left, reports={}, peers=(), source=None, snapshot=None, pending=None, store={}
+    )
+    draft.set(lost={}, ended_s=draft.now_s, running_s=None)
+
+
+def leave_behind(draft: Draft) -> None:
+    """Go on without the nodes that do not answer or cannot clean up; they are told to remove what they have,
+    under a new epoch (an agent does not try again what failed under the one before)."""
+    record = draft.record
+    epoch = record.epoch + 1
+    silent = {p.node: Leftover(p, epoch) for p in record.nodes if not gone(record, p.node)}
+    draft.set(epoch=epoch, leftovers={**record.leftovers, **silent})
+    for node in sorted(silent):
+        draft.log("node", "has not confirmed that nothing of the job is left; it will be removed", node)
+
+
+def gone(record: JobRecord, node: str) -> bool:
+    """Whether a node confirmed that nothing of the job is left there."""
+    report = record.reports.get(node)
+    return node in record.leftovers or (report is not None and report.phase is Phase.GONE)
+
+
+def codes_of(record: JobRecord) -> dict[int, int]:
+    """Rank -> exit code, of those that have ended."""
+    ranks = [rank for report in record.reports.values() for rank in report.ranks]
+    return {rank.rank: rank.exit_code for rank in sorted(ranks, key=_rank) if rank.exit_code is not None}
+
+
+def _rank(status: RankStatus) -> int:
+    return status.rank
+
+
+def nodes_of(placement: Placement) -> set[str]:
+    """The names of a placement's nodes."""
+    return {place.node for place in placement.nodes}

@@ -1,0 +1,77 @@
+"""What every node shall do for a job: a pure function of its record, level-triggered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from midstep.engine.record import JobRecord, Peer
+from midstep.model.job import JobSpec, NodePlace, SnapshotRef
+from midstep.model.lifecycle import Stage
+from midstep.model.phase import Goal
+
+_GOALS = {
+    Stage.HOLDING: Goal.HOLD,
+    Stage.JOINING: Goal.RUN,
+    Stage.RUNNING: Goal.RUN,
+    Stage.DUMPING: Goal.DUMP,
+    Stage.COMMITTING: Goal.DUMP,
+    Stage.FROZEN: Goal.DUMP,
+    Stage.RELEASING: Goal.GONE,
+    Stage.ENDING: Goal.GONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one node shall do; the service adds addresses and sends it as an `Assignment`."""
+
+    job_id: str
+    epoch: int
+    goal: Goal
+    spec: JobSpec
+    place: NodePlace
+    peers: tuple[Peer, ...] = ()
+    source: SnapshotRef | None = None
+    target: str | None = None
+    store: dict[str, str] = field(default_factory=dict[str, str])
+    collect: bool = False
+
+
+def desired(record: JobRecord) -> dict[str, Order]:
+    """Node -> order. A node that is not named is wanted for nothing."""
+    orders = {
+        node: Order(record.job_id, left.epoch, Goal.GONE, record.spec, left.place)
+        for node, left in sorted(record.leftovers.items())
+    }
+    goal = _GOALS.get(record.stage)
+    if goal is not None:
+        orders.update({place.node: _order(record, goal, place) for place in record.nodes})
+    return orders
+
+
+def _order(record: JobRecord, goal: Goal, place: NodePlace) -> Order:
+    base = Order(record.job_id, record.epoch, goal, record.spec, place)
+    match goal:
+        case Goal.HOLD:
+            leads = place.index == 0 and record.source is not None
+            return _with(base, source=record.source, store=record.store if leads else {})
+        case Goal.RUN:
+            return _with(base, peers=record.peers)
+        case Goal.DUMP:
+            return _with(base, peers=record.peers, target=record.pending)
+        case Goal.GONE:
+            return _with(base, collect=record.stage is Stage.ENDING)
+
+
+def _with(
+    base: Order,
+    *,
+    peers: tuple[Peer, ...] = (),
+    source: SnapshotRef | None = None,
+    target: str | None = None,
+    store: dict[str, str] | None = None,
+    collect: bool = False,
+) -> Order:
+    return Order(
+        base.job_id, base.epoch, base.goal, base.spec, base.place, peers, source, target, store or {}, collect
+    )

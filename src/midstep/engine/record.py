@@ -1,0 +1,188 @@
+"""Everything that the controller knows of a job."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from midstep.model.job import JobSpec, NodePlace, Placement, SnapshotRef
+from midstep.model.lifecycle import JobState, Stage
+from midstep.model.phase import Failure, JobOnNode, Stall, StepTiming
+
+
+class Intent(enum.StrEnum):
+    """What the user wants of the job now."""
+
+    RUN = "run"
+    SUSPEND = "suspend"
+    MIGRATE = "migrate"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A user's word on where the job shall be: a node, or a region."""
+
+    node: str | None = None
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return f"node {self.node}" if self.node else f"region {self.region}"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where one of the job's proxies listens, as far as the engine knows."""
+
+    index: int
+    node: str
+    port: int
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something of the job may still be on a node that does not answer; it is removed when it does."""
+
+    place: NodePlace
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStep:
+    """One step of a move on one node ('' for the controller itself)."""
+
+    node: str
+    timing: StepTiming
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A suspend, resume, migration or reconnection. ``ok`` None: under way."""
+
+    kind: str
+    started_s: float
+    ended_s: float | None = None
+    nbytes: int = 0
+    steps: tuple[NodeStep, ...] = ()
+    ok: bool | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The rank that ended the job."""
+
+    rank: int
+    code: int
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job. Changed only by `step`; ``version`` grows with every change."""
+
+    job_id: str
+    spec: JobSpec
+    submitted_s: float
+    queued_s: float  # since when it has been waiting for devices
+    stage: Stage = Stage.WAITING
+    intent: Intent = Intent.RUN
+    version: int = 0
+    epoch: int = 0
+    placement: Placement | None = None  # where it is
+    next: Placement | None = None  # reserved: where a migration goes
+    back: Placement | None = None  # reserved while migrating: where it was
+    left: Placement | None = None  # where it was last, for late log lines
+    homes: tuple[tuple[int, ...], ...] = ()  # ranks by virtual host, fixed at the first placement
+    target: Target | None = None
+    avoid: tuple[str, ...] = ()  # nodes that could not start it
+    in_place: bool = False  # its nodes cannot dump: suspending only stops it
+    ran: bool = False  # processes may have run since the last cut: they must not run twice
+    source: SnapshotRef | None = None  # HOLDING: restored from it
+    snapshot: SnapshotRef | None = None  # the newest
+    pending: str | None = None  # the snapshot being made
+    store: dict[str, str] = field(
+        default_factory=dict[str, str]
+    )  # of `snapshot`, or of `pending` while committing
+    reports: dict[str, JobOnNode] = field(default_factory=dict[str, JobOnNode])  # of this epoch
+    peers: tuple[Peer, ...] = ()
+    lost: dict[str, float] = field(default_factory=dict[str, float])  # nodes that do not answer, since when
+    leftovers: dict[str, Leftover] = field(default_factory=dict[str, Leftover])
+    deadline_s: float | None = None
+    attempts: int = 0
+    move: Move | None = None
+    moves: tuple[Move, ...] = ()
+    outcome: JobState | None = None
+    failure: Failure | None = None
+    exit: Exit | None = None
+    exits: dict[int, int] = field(
+        default_factory=dict[int, int]
+    )  # of an ended job: the ranks that had ended by themselves
+    waiting: str = ""  # why it has no devices
+    started_s: float | None = None
+    running_s: float | None = None  # since when it has been running, this time
+    ended_s: float | None = None
+    recent: tuple[NodeStep, ...] = ()  # steps seen, so that a report that repeats them adds nothing
+    story: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> JobState:
+        """The state in a user's words."""
+        return _SHOWN[self.stage] if self.stage in _SHOWN else _shown_by_history(self)
+
+    @property
+    def waits(self) -> bool:
+        """It stands still for want of devices."""
+        return self.stage in (Stage.WAITING, Stage.FROZEN) and self.intent is Intent.RUN
+
+    @property
+    def would_move(self) -> bool:
+        """It shall migrate, and neither has devices reserved where it goes nor is on its way already."""
+        there = self.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING)
+        return there and self.intent is Intent.MIGRATE and self.next is None and self.back is None
+
+    @property
+    def nodes(self) -> tuple[NodePlace, ...]:
+        """The nodes that it is on."""
+        return self.placement.nodes if self.placement else ()
+
+    @property
+    def unreachable(self) -> tuple[str, ...]:
+        """Nodes that it is on and that do not answer."""
+        return tuple(place.node for place in self.nodes if place.node in self.lost)
+
+    @property
+    def stalls(self) -> tuple[Stall, ...]:
+        """Collectives that wait for ranks that do not come."""
+        if self.stage is not Stage.RUNNING:
+            return ()
+        return tuple(stall for _, report in sorted(self.reports.items()) for stall in report.stalls)
+
+
+_SHOWN = {
+    Stage.RUNNING: JobState.RUNNING,
+    Stage.ENDING: JobState.ENDING,
+}
+
+
+def _shown_by_history(record: JobRecord) -> JobState:
+    migrating = record.move is not None and record.move.kind == "migrate"
+    match record.stage:
+        case Stage.OVER:
+            return record.outcome or JobState.FAILED
+        case Stage.WAITING | Stage.FROZEN:
+            waits = JobState.MIGRATING if migrating else JobState.QUEUED
+            return JobState.SUSPENDED if record.intent is Intent.SUSPEND else waits
+        case _ if migrating:
+            return JobState.MIGRATING
+        case Stage.HOLDING | Stage.JOINING | Stage.RELEASING if (
+            record.move is not None and record.move.kind != "suspend"
+        ):
+            return JobState.RESUMING if record.move.kind == "resume" else JobState.RECONNECTING
+        case Stage.HOLDING | Stage.JOINING:
+            return JobState.STARTING
+        case Stage.RELEASING if record.move is None and record.started_s is None:
+            return JobState.STARTING
+        case _:
+            return JobState.SUSPENDING

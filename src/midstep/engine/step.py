@@ -1,0 +1,162 @@
+"""The one door into the engine: `step(record, event, now_s) -> Stepped`.
+
+An event changes what is known or wanted (here); then the record is settled: it goes as far along the table as
+what is known allows (`settle.py`). Nothing here performs anything, reads a clock or draws a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from midstep.engine import asks, leaving, ways
+from midstep.engine.deadlines import deadline_at_s
+from midstep.engine.draft import Draft
+from midstep.engine.effects import DeleteSnapshot, Effect, Log
+from midstep.engine.events import (
+    CancelAsked,
+    ControllerRestarted,
+    DeadlinePassed,
+    Event,
+    MigrateAsked,
+    NodeBack,
+    NodeLost,
+    NodeReported,
+    NotPlaced,
+    Placed,
+    ResumeAsked,
+    SnapshotCommitted,
+    SnapshotFailed,
+    Submitted,
+    SuspendAsked,
+)
+from midstep.engine.record import JobRecord, Leftover, NodeStep
+from midstep.engine.settle import overdue, settle
+from midstep.model.job import NodePlace
+from midstep.model.lifecycle import Stage, Trigger
+from midstep.model.phase import Failure, Phase, StepTiming
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The record after an event, and what to do. ``changed`` False: the event told nothing new."""
+
+    record: JobRecord
+    effects: tuple[Effect, ...]
+    changed: bool
+
+
+def step(record: JobRecord | None, event: Event, now_s: float) -> Stepped:
+    """Apply one event. Raises Refused (nothing changed; tell who asked) and IllegalMove (our mistake)."""
+    if isinstance(event, Submitted):
+        new = JobRecord(event.job_id, event.spec, submitted_s=now_s, queued_s=now_s, version=1)
+        return Stepped(new, (Log("submitted", " ".join(event.spec.command)),), changed=True)
+    assert record is not None, f"{event} of a job that was never submitted"
+    draft = Draft(record, now_s)
+    _apply(draft, event)
+    settle(draft)
+    if draft.record == record:
+        return Stepped(record, tuple(draft.effects), changed=False)
+    if draft.record.shown is not record.shown:
+        draft.log("state", f"{record.shown} -> {draft.record.shown}")
+    return Stepped(replace(draft.record, version=record.version + 1), tuple(draft.effects), changed=True)
+
+
+def _apply(draft: Draft, event: Event) -> None:
+    match event:
+        case SuspendAsked():
+            asks.suspend(draft)
+        case ResumeAsked():
+            asks.resume(draft)
+        case MigrateAsked():
+            asks.migrate(draft, event)
+        case CancelAsked():
+            asks.cancel(draft)
+        case Placed():
+            ways.take_placement(draft, event)
+        case NotPlaced(reason):
+            if reason != draft.record.waiting:
+                draft.set(waiting=reason)
+                draft.log("waiting", reason)
+        case NodeReported():
+            _reported(draft, event)
+        case NodeLost(node):
+            _lost(draft, node)
+        case NodeBack(node):
+            _back(draft, node)
+        case SnapshotCommitted() | SnapshotFailed():
+            _snapshot(draft, event)
+        case DeadlinePassed():
+            if draft.record.deadline_s is not None and draft.now_s >= draft.record.deadline_s:
+                overdue(draft)
+        case ControllerRestarted():
+            _restarted(draft)
+        case Submitted():
+            raise AssertionError("submitted twice")
+
+
+def _reported(draft: Draft, event: NodeReported) -> None:
+    record, node, report = draft.record, event.node, event.report
+    if report.epoch > record.epoch:
+        draft.log(
+            "node", f"reports epoch {report.epoch}, which was never given (now {record.epoch}): ignored", node
+        )
+        return
+    if node in record.leftovers:
+        if report.phase is Phase.GONE and report.epoch >= record.leftovers[node].epoch:
+            draft.set(leftovers={name: left for name, left in record.leftovers.items() if name != node})
+        return
+    if any(place.node == node for place in record.nodes):
+        if report.epoch == record.epoch and report != record.reports.get(node):
+            draft.take_report(node, report)
+            leaving.hurry(draft)
+        return
+    if report.phase is not Phase.GONE:
+        stray = Leftover(NodePlace(node, 0, ()), report.epoch)
+        draft.set(leftovers={**record.leftovers, node: stray})
+        draft.log("node", "still has something of this job, which is not wanted there: it is removed", node)
+
+
+def _lost(draft: Draft, node: str) -> None:
+    if node not in draft.record.lost:
+        draft.set(lost={**draft.record.lost, node: draft.now_s})
+        draft.log("node", "is not connected", node)
+        leaving.hurry(draft)
+
+
+def _back(draft: Draft, node: str) -> None:
+    record = draft.record
+    if node in record.lost:
+        lost = {name: since_s for name, since_s in record.lost.items() if name != node}
+        draft.set(lost=lost, deadline_s=deadline_at_s(record.stage, draft.now_s))
+        draft.log("node", "is connected again", node)
+
+
+def _snapshot(draft: Draft, event: SnapshotCommitted | SnapshotFailed) -> None:
+    record = draft.record
+    snapshot_id = event.snapshot.snapshot_id if isinstance(event, SnapshotCommitted) else event.snapshot_id
+    if record.stage is not Stage.COMMITTING or snapshot_id != record.pending:
+        known = (record.pending, record.snapshot.snapshot_id if record.snapshot else None)
+        if snapshot_id not in known:
+            draft.effects.append(DeleteSnapshot(snapshot_id))  # given up meanwhile
+        return
+    if isinstance(event, SnapshotFailed):
+        ways.roll_back(draft, Failure("commit", event.message, event.fault))
+        return
+    if record.snapshot is not None:
+        draft.effects.append(DeleteSnapshot(record.snapshot.snapshot_id))
+    timing = StepTiming("commit", event.duration_s, event.snapshot.nbytes)
+    draft.add_step(NodeStep("", timing))
+    draft.change_move(nbytes=event.snapshot.nbytes)
+    draft.effects.append(
+        Log("snapshot", f"{snapshot_id} is safe", "", event.duration_s, event.snapshot.nbytes)
+    )
+    draft.leave(Trigger.COMMITTED, snapshot=event.snapshot, pending=None, ran=False)
+
+
+def _restarted(draft: Draft) -> None:
+    record = draft.record
+    nodes = {place.node for place in record.nodes} | set(record.leftovers)
+    lost = {node: record.lost.get(node, draft.now_s) for node in sorted(nodes)}
+    draft.set(lost=lost, deadline_s=deadline_at_s(record.stage, draft.now_s))
+    if record.stage is Stage.COMMITTING:
+        draft.effects.append(ways.commit_effect(record))

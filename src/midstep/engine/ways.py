@@ -1,0 +1,161 @@
+"""The ways that a job can take: each a short sequence of moves with everything that belongs to it."""
+
+from __future__ import annotations
+
+from midstep.engine.deadlines import ATTEMPTS, SETTLED_S
+from midstep.engine.draft import Draft
+from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
+from midstep.engine.errors import Stale
+from midstep.engine.events import Placed
+from midstep.engine.leaving import abandon, end, give_up, nodes_of
+from midstep.engine.record import Intent, JobRecord
+from midstep.model.job import Placement
+from midstep.model.lifecycle import JobState, Stage, Trigger
+from midstep.model.phase import Failure, Fault, Phase
+
+# New proxies in quick succession: a proxy that dies of what the job does would be replaced for ever.
+_RECONNECTS = 20
+
+
+def take_placement(draft: Draft, event: Placed) -> None:
+    """Use devices that the policy found: start, resume, or reserve them for a migration. Raises Stale."""
+    record = draft.record
+    if event.seen != record.version:
+        message = f"the plan saw version {event.seen} of job {record.job_id}, which is at {record.version}"
+        raise Stale("stale_plan", message, record.shown)
+    moves = record.would_move
+    if not record.waits and not moves:
+        raise Stale("stale_plan", f"job {record.job_id} wants no devices: it is {record.shown}", record.shown)
+    if record.leftovers.keys() & nodes_of(event.placement):
+        raise Stale(
+            "stale_plan", f"something of job {record.job_id} is still on one of these nodes", record.shown
+        )
+    draft.log("placed", describe(event.placement))
+    if moves:
+        draft.set(next=event.placement, waiting="")
+    elif record.stage is Stage.FROZEN:
+        draft.begin_move("resume")
+        if record.pending is not None:  # what the nodes noted of the standstill
+            draft.effects.append(DeleteSnapshot(record.pending))
+        draft.under_new_epoch(Trigger.PLACED, event.placement, None, pending=None, waiting="")
+    else:
+        if record.snapshot is not None:
+            draft.begin_move("resume")
+            draft.change_move(nbytes=record.snapshot.nbytes)
+        draft.set(homes=record.homes or homes_of(event.placement), in_place=event.in_place)
+        draft.under_new_epoch(Trigger.PLACED, event.placement, record.snapshot, ran=False, waiting="")
+
+
+def describe(placement: Placement) -> str:
+    """A placement in words."""
+    parts = [
+        f"ranks {', '.join(str(r.rank) for r in place.ranks)} on {place.node}" for place in placement.nodes
+    ]
+    return f"{'; '.join(parts)} ({placement.region})"
+
+
+def homes_of(placement: Placement) -> tuple[tuple[int, ...], ...]:
+    """Ranks by virtual host."""
+    homes: dict[int, list[int]] = {}
+    for place in placement.nodes:
+        for rank in place.ranks:
+            homes.setdefault(rank.home, []).append(rank.rank)
+    return tuple(tuple(sorted(homes[home])) for home in sorted(homes))
+
+
+def cut(draft: Draft) -> None:
+    """Suspend, or migrate to the devices that are reserved."""
+    record = draft.record
+    draft.begin_move("migrate" if record.intent is Intent.MIGRATE else "suspend")
+    draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}")
+
+
+def commit(draft: Draft) -> None:
+    """Every part is in the vault (or the job stands still where it cannot be dumped)."""
+    record = draft.record
+    if record.in_place:
+        draft.go(Trigger.PARKED)
+        draft.end_move(ok=True, message="stopped in place: these nodes have no CRIU")
+        return
+    leader = next(place.node for place in record.nodes if place.index == 0)
+    draft.go(Trigger.ALL_DUMPED, store=record.reports[leader].store)
+    draft.effects.append(commit_effect(draft.record))
+
+
+def commit_effect(record: JobRecord) -> CommitSnapshot:
+    """What to do about a record in COMMITTING."""
+    assert record.pending is not None and record.placement is not None
+    nodes = len(record.placement.nodes)
+    return CommitSnapshot(
+        record.pending, record.placement.region, record.job_id, record.epoch, nodes, record.store
+    )
+
+
+def roll_back(draft: Draft, failure: Failure) -> None:
+    """A dump or commit came to nothing: the processes go on where they stand. What may pass is tried
+    again."""
+    record = draft.record
+    _count(draft)
+    again = failure.fault in (Fault.TRANSIENT, Fault.NODE) and draft.record.attempts < ATTEMPTS
+    draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
+    draft.end_move(ok=False, message=failure.message)
+    if not again:
+        draft.set(intent=Intent.RUN, next=None, target=None)
+    draft.set(failure=failure)
+    _reconnect(draft, Trigger.ROLLED_BACK)
+    if record.pending is not None:
+        draft.effects.append(DeleteSnapshot(record.pending))
+        draft.set(pending=None)
+
+
+def reconnect(draft: Draft, failure: Failure) -> None:
+    """Proxies were lost, or a start did not succeed with the processes intact: again, under a new epoch."""
+    _count(draft)
+    if draft.record.attempts > (_RECONNECTS if failure.fault is Fault.TRANSIENT else ATTEMPTS):
+        give_up(draft, failure)
+        return
+    draft.log("failure", f"{failure.step}: {failure.message}; again under a new epoch")
+    _reconnect(draft, Trigger.BROKEN)
+
+
+def _reconnect(draft: Draft, trigger: Trigger) -> None:
+    record = draft.record
+    assert record.placement is not None
+    if record.move is None and record.started_s is not None:
+        draft.begin_move("reconnect")
+    # Processes that may have run since their cut must be adopted: restoring them once more would run them
+    # twice.
+    source = None if record.ran else record.source
+    draft.under_new_epoch(trigger, record.placement, source)
+
+
+def cannot_hold(draft: Draft, failure: Failure) -> None:
+    """A start or a restore failed before anything ran: again in place if it may pass; else remove what is
+    there, and go elsewhere, back, or be suspended."""
+    record = draft.record
+    _count(draft)
+    tries = draft.record.attempts
+    if failure.fault is Fault.TRANSIENT and tries < ATTEMPTS:
+        draft.log("failure", f"{failure.step}: {failure.message}; again under a new epoch")
+        _reconnect(draft, Trigger.BROKEN)
+    elif record.source is None and (failure.fault is Fault.USER or tries >= ATTEMPTS):
+        end(draft, JobState.FAILED, failure)
+    elif record.back is not None and record.intent is not Intent.SUSPEND:
+        draft.change_move(message=f"{failure.message}; it goes back to where it was")
+        abandon(draft, failure, next=record.back, back=None, intent=Intent.RUN, target=None)
+    elif record.source is None:
+        nodes = tuple(place.node for place in record.nodes if _failed(record, place.node))
+        abandon(draft, failure, avoid=tuple(sorted({*record.avoid, *nodes})))
+    else:
+        abandon(draft, failure, intent=Intent.SUSPEND, target=None)
+
+
+def _failed(record: JobRecord, node: str) -> bool:
+    report = record.reports.get(node)
+    return report is None or report.phase is Phase.FAILED
+
+
+def _count(draft: Draft) -> None:
+    record = draft.record
+    long_s = draft.now_s - record.running_s if record.running_s is not None else 0.0
+    draft.set(attempts=1 if long_s >= SETTLED_S else record.attempts + 1)

@@ -1,0 +1,1 @@
+"""Fleet picture -> plan, with reasons. Pure. See README.md."""

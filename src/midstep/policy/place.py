@@ -1,0 +1,168 @@
+"""`plan(picture, wants) -> Plan`: who gets which devices now. Pure.
+
+The queue goes by tier, then by time; a job that does not fit does not hold back those behind it (no device
+idles while any job could use it). A job gets devices of one type in one region, all or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from midstep.model.fleet import Node
+from midstep.model.job import Placement
+from midstep.model.tiers import Tier
+from midstep.policy.fit import Room, fit
+from midstep.policy.picture import DeviceKey, Picture, Plan, Start, Wait, Want
+from midstep.policy.reasons import (
+    CannotRestore,
+    NoCapacity,
+    NodeDown,
+    NoNodes,
+    NoRoomForHome,
+    NoSuchDeviceType,
+    NoSuchPlace,
+    Reason,
+    TooLarge,
+)
+from midstep.policy.units import Shape, Share, placement_of, shape_of
+
+_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
+
+
+def plan(picture: Picture, wants: Iterable[Want]) -> Plan:
+    """Answer every want, in the order of the queue."""
+    used = dict(picture.used)
+    starts: list[Start] = []
+    waits: list[Wait] = []
+    for want in sorted(wants, key=_turn):
+        answer = _answer(picture, used, want)
+        if isinstance(answer, Placement):
+            used.update(dict.fromkeys(_devices(answer), want.job_id))
+            in_place = any(node.freezes_in_place for node in picture.nodes if node.name in _names(answer))
+            starts.append(Start(want.job_id, want.seen, answer, in_place))
+        else:
+            waits.append(Wait(want.job_id, answer))
+    return Plan(tuple(starts), tuple(waits))
+
+
+def hopeless(picture: Picture, want: Want) -> Reason | None:
+    """Why a job could never be placed in this fleet, even if nothing else ran and all nodes were
+    connected."""
+    if not picture.known:
+        return None  # a fleet that is only coming up
+    empty = Picture(picture.known)
+    answer = _answer(empty, {}, want)
+    return None if isinstance(answer, Placement) else answer
+
+
+def _turn(want: Want) -> tuple[int, float, str]:
+    return (_TIERS.index(want.spec.tier), want.queued_s, want.job_id)
+
+
+def _answer(picture: Picture, used: dict[DeviceKey, str], want: Want) -> Placement | Reason:
+    if want.pinned is not None:
+        return _pinned(picture, used, want, want.pinned)
+    nodes = _allowed(picture, want)
+    if not isinstance(nodes, list):
+        return nodes
+    shape = shape_of(want.spec)
+    spared = [node for node in nodes if node.name not in want.avoid]
+    for choice in (spared, nodes):
+        if best := _best(choice, used, want, shape):
+            return placement_of(shape, best, want.homes)
+    return _why_not(picture, nodes, used, want, shape)
+
+
+def _pinned(
+    picture: Picture, used: dict[DeviceKey, str], want: Want, pinned: Placement
+) -> Placement | Reason:
+    up = {node.name for node in picture.nodes}
+    for place in pinned.nodes:
+        if place.node not in up:
+            return NodeDown(place.node)
+    wanted = _devices(pinned)
+    free = [key for key in wanted if used.get(key, want.job_id) == want.job_id]
+    where = f"{', '.join(sorted(_names(pinned)))}, where it stands frozen"
+    return pinned if len(free) == len(wanted) else NoCapacity(len(wanted), len(free), len(free), where)
+
+
+def _allowed(picture: Picture, want: Want) -> list[Node] | Reason:
+    """The connected nodes where the job may be, or why there are none."""
+    if want.node is not None and want.node not in {node.name for node in picture.known}:
+        return NoSuchPlace(want.node, tuple(node.name for node in picture.known))
+    regions = tuple(sorted({node.region for node in picture.known}))
+    if want.region is not None and regions and want.region not in regions:
+        return NoSuchPlace(want.region, regions)
+    wanted_type = want.spec.device_type
+    types = tuple(sorted({device.device_type for node in picture.known for device in node.devices}))
+    if wanted_type is not None and types and wanted_type not in types:
+        return NoSuchDeviceType(wanted_type, types)
+    nodes = [node for node in picture.nodes if _permits(want, node)]
+    if not nodes:
+        down = want.node is not None and any(node.name == want.node for node in picture.down)
+        return NodeDown(want.node) if want.node is not None and down else NoNodes(want.region or "")
+    able = [node for node in nodes if not (want.restores and node.freezes_in_place)]
+    return able or CannotRestore(tuple(node.name for node in nodes))
+
+
+def _permits(want: Want, node: Node) -> bool:
+    at_node = want.node is None or node.name == want.node
+    return at_node and (want.region is None or node.region == want.region) and node.name not in want.never
+
+
+def _rooms(
+    nodes: Iterable[Node], used: dict[DeviceKey, str], want: Want
+) -> dict[tuple[str, str], list[Room]]:
+    """Free devices by region and device type; a job's own devices count as free, it leaves them before."""
+    rooms: dict[tuple[str, str], list[Room]] = {}
+    for node in sorted(nodes, key=lambda node: node.name):
+        for device_type in sorted({device.device_type for device in node.devices}):
+            if want.spec.device_type not in (None, device_type):
+                continue
+            free = tuple(
+                device.index
+                for device in sorted(node.devices)
+                if device.device_type == device_type
+                and used.get((node.name, device.index), want.job_id) == want.job_id
+            )
+            rooms.setdefault((node.region, device_type), []).append(Room(node, free))
+    return rooms
+
+
+def _best(nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape) -> list[Share] | None:
+    options: list[tuple[tuple[bool, int, int, str, str], list[Share]]] = []
+    for (region, device_type), rooms in sorted(_rooms(nodes, used, want).items()):
+        shares = fit(shape, want.homes, rooms)
+        if shares is not None:
+            free = {room.node.name: len(room.free) for room in rooms}
+            spare = sum(free[share.node.name] for share in shares) - shape.devices
+            far = want.near is not None and region != want.near
+            options.append(((far, len(shares), spare, region, device_type), shares))
+    return min(options, key=lambda option: option[0])[1] if options else None
+
+
+def _why_not(
+    picture: Picture, nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape
+) -> Reason:
+    where = want.node or want.region or ""
+    asked = shape.devices
+    everything = _rooms([node for node in picture.known if _permits(want, node)], {}, want)
+    total = max((sum(len(room.free) for room in rooms) for rooms in everything.values()), default=0)
+    if total < asked:
+        return TooLarge(asked, total, where)
+    rooms = _rooms(nodes, used, want)
+    largest = max((len(room.free) for group in rooms.values() for room in group), default=0)
+    free = max((sum(len(room.free) for room in group) for group in rooms.values()), default=0)
+    if free >= asked and want.homes:
+        units = max(len(home) for home in want.homes)
+        return NoRoomForHome(min(units * shape.width, asked), largest)
+    return NoCapacity(asked, free, largest, where)
+
+
+def _devices(placement: Placement) -> list[DeviceKey]:
+    keys = {(place.node, i) for place in placement.nodes for rank in place.ranks for i in rank.devices}
+    return sorted(keys)
+
+
+def _names(placement: Placement) -> set[str]:
+    return {place.node for place in placement.nodes}

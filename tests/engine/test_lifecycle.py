@@ -1,0 +1,495 @@
+"""The life of a job by table: what happens, and where it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from midstep.engine.draft import Draft
+from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
+from midstep.engine.errors import IllegalMove, Refused, Stale
+from midstep.engine.events import (
+    CancelAsked,
+    ControllerRestarted,
+    MigrateAsked,
+    NodeBack,
+    NodeLost,
+    Placed,
+    ResumeAsked,
+    SuspendAsked,
+)
+from midstep.engine.record import Intent
+from midstep.model.lifecycle import TABLE, JobState, Stage, Trigger
+from midstep.model.phase import Fault, Goal, Phase
+from tests.engine.play import Play, placement
+
+
+def running() -> Play:
+    return Play(2).runs("a", "b")
+
+
+def suspending() -> Play:
+    return running().happens(SuspendAsked())
+
+
+def suspended() -> Play:
+    return suspending().all(Phase.DUMPED).commits().all(Phase.GONE)
+
+
+def resuming() -> Play:
+    return suspended().happens(ResumeAsked()).placed("a", "b")
+
+
+def migrating() -> Play:
+    """Dumping, with devices reserved elsewhere."""
+    return running().happens(MigrateAsked(region="west")).placed("c", "d", region="west")
+
+
+def arriving() -> Play:
+    """Restoring at the new place."""
+    return migrating().all(Phase.DUMPED).commits().all(Phase.GONE)
+
+
+def frozen() -> Play:
+    return Play(2).runs("a", in_place=True).happens(SuspendAsked()).all(Phase.DUMPED)
+
+
+Case = tuple[str, Callable[[], Play], Stage, JobState]
+CASES: list[Case] = [
+    ("submitted", lambda: Play(2), Stage.WAITING, JobState.QUEUED),
+    ("set aside in the queue", lambda: Play(2).happens(SuspendAsked()), Stage.WAITING, JobState.SUSPENDED),
+    ("placed", lambda: Play(2).placed("a", "b"), Stage.HOLDING, JobState.STARTING),
+    (
+        "held on one of two nodes",
+        lambda: Play(2).placed("a", "b").reports("a", Phase.HELD),
+        Stage.HOLDING,
+        JobState.STARTING,
+    ),
+    ("held", lambda: Play(2).placed("a", "b").all(Phase.HELD), Stage.JOINING, JobState.STARTING),
+    ("running", running, Stage.RUNNING, JobState.RUNNING),
+    ("suspending", suspending, Stage.DUMPING, JobState.SUSPENDING),
+    ("dumped", lambda: suspending().all(Phase.DUMPED), Stage.COMMITTING, JobState.SUSPENDING),
+    ("committed", lambda: suspending().all(Phase.DUMPED).commits(), Stage.RELEASING, JobState.SUSPENDING),
+    ("suspended", suspended, Stage.WAITING, JobState.SUSPENDED),
+    ("resume asked", lambda: suspended().happens(ResumeAsked()), Stage.WAITING, JobState.QUEUED),
+    ("resuming", resuming, Stage.HOLDING, JobState.RESUMING),
+    ("resumed", lambda: resuming().all(Phase.HELD).all(Phase.RUNNING), Stage.RUNNING, JobState.RUNNING),
+    (
+        "suspend while starting",
+        lambda: Play(1).placed("a").happens(SuspendAsked()).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.DUMPING,
+        JobState.SUSPENDING,
+    ),
+    (
+        "resume while suspending",
+        lambda: suspending().happens(ResumeAsked()).all(Phase.DUMPED).commits().all(Phase.GONE),
+        Stage.WAITING,
+        JobState.QUEUED,
+    ),
+    (
+        "migrate waits for devices",
+        lambda: running().happens(MigrateAsked(node="c")),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "migrate called off",
+        lambda: running().happens(MigrateAsked(node="c")).happens(ResumeAsked()),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    ("migrating", migrating, Stage.DUMPING, JobState.MIGRATING),
+    ("arriving", arriving, Stage.HOLDING, JobState.MIGRATING),
+    ("arrived", lambda: arriving().all(Phase.HELD).all(Phase.RUNNING), Stage.RUNNING, JobState.RUNNING),
+    (
+        "migrated after suspend was asked",
+        lambda: migrating().happens(SuspendAsked()).all(Phase.DUMPED).commits().all(Phase.GONE),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    (
+        "restore fails elsewhere",
+        lambda: arriving().fails("c", "restore", intact=False),
+        Stage.RELEASING,
+        JobState.MIGRATING,
+    ),
+    (
+        "it goes back",
+        lambda: arriving().fails("c", "restore", intact=False).all(Phase.GONE),
+        Stage.HOLDING,
+        JobState.MIGRATING,
+    ),
+    (
+        "it cannot go back",
+        lambda: arriving().fails("c", "restore").all(Phase.GONE).fails("a", "restore").all(Phase.GONE),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    (
+        "restore fails",
+        lambda: resuming().fails("b", "restore", intact=False).all(Phase.GONE),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    (
+        "a transient fault of a restore",
+        lambda: resuming().fails("b", "restore", Fault.TRANSIENT),
+        Stage.HOLDING,
+        JobState.RESUMING,
+    ),
+    (
+        "dump fails",
+        lambda: suspending().fails("b", "dump", Fault.JOB_STATE),
+        Stage.HOLDING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "dump fails, then",
+        lambda: suspending().fails("b", "dump", Fault.JOB_STATE).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "a transient fault of a dump",
+        lambda: suspending().fails("b", "dump", Fault.TRANSIENT).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.DUMPING,
+        JobState.SUSPENDING,
+    ),
+    (
+        "dump loses the processes",
+        lambda: suspending().fails("b", "dump", intact=False),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "it had a snapshot",
+        lambda: (
+            resuming()
+            .all(Phase.HELD)
+            .all(Phase.RUNNING)
+            .happens(SuspendAsked())
+            .fails("b", "dump", intact=False)
+            .all(Phase.GONE)
+        ),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    (
+        "commit fails",
+        lambda: suspending().all(Phase.DUMPED).commit_fails(),
+        Stage.HOLDING,
+        JobState.RECONNECTING,
+    ),
+    ("dump overdue", lambda: suspending().overdue(), Stage.HOLDING, JobState.RECONNECTING),
+    (
+        "commit overdue",
+        lambda: suspending().all(Phase.DUMPED).overdue(),
+        Stage.HOLDING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "release overdue",
+        lambda: suspending().all(Phase.DUMPED).commits().overdue(),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    ("start overdue", lambda: Play(1).placed("a").overdue().all(Phase.GONE), Stage.WAITING, JobState.QUEUED),
+    (
+        "start overdue three times",
+        lambda: (
+            Play(1)
+            .placed("a")
+            .overdue()
+            .all(Phase.GONE)
+            .placed("a")
+            .overdue()
+            .all(Phase.GONE)
+            .placed("a")
+            .overdue()
+        ),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    ("join overdue", lambda: Play(1).placed("a").all(Phase.HELD).overdue(), Stage.HOLDING, JobState.STARTING),
+    ("proxy lost", lambda: running().reports("a", Phase.PROXY_LOST), Stage.HOLDING, JobState.RECONNECTING),
+    (
+        "proxy lost while holding",
+        lambda: Play(1).placed("a").reports("a", Phase.PROXY_LOST),
+        Stage.HOLDING,
+        JobState.STARTING,
+    ),
+    (
+        "proxy lost while joining",
+        lambda: Play(1).placed("a").all(Phase.HELD).reports("a", Phase.PROXY_LOST),
+        Stage.HOLDING,
+        JobState.STARTING,
+    ),
+    (
+        "proxy lost while dumping",
+        lambda: suspending().reports("a", Phase.PROXY_LOST),
+        Stage.HOLDING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "processes lost, no snapshot",
+        lambda: running().fails("a", "reconnect", intact=False),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "processes lost, snapshot",
+        lambda: (
+            resuming().all(Phase.HELD).all(Phase.RUNNING).fails("a", "thaw", intact=False).all(Phase.GONE)
+        ),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
+    (
+        "joining loses processes, snapshot",
+        lambda: resuming().all(Phase.HELD).fails("a", "thaw", intact=False),
+        Stage.RELEASING,
+        JobState.RESUMING,
+    ),
+    (
+        "the command does not exist",
+        lambda: Play(1).placed("a").all(Phase.HELD).fails("a", "launch", Fault.USER).all(Phase.GONE),
+        Stage.OVER,
+        JobState.FAILED,
+    ),
+    (
+        "the upload is broken",
+        lambda: Play(1).placed("a").fails("a", "fetch", Fault.USER),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "a rank fails",
+        lambda: running().reports("b", Phase.RUNNING, exits={1: 1}).all(Phase.GONE),
+        Stage.OVER,
+        JobState.FAILED,
+    ),
+    (
+        "one rank is done",
+        lambda: running().reports("b", Phase.RUNNING, exits={1: 0}),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "all ranks are done",
+        lambda: (
+            running()
+            .reports("b", Phase.RUNNING, exits={1: 0})
+            .reports("a", Phase.RUNNING, exits={0: 0})
+            .all(Phase.GONE)
+        ),
+        Stage.OVER,
+        JobState.COMPLETED,
+    ),
+    (
+        "done while joining",
+        lambda: Play(1).placed("a").all(Phase.HELD).reports("a", Phase.RUNNING, exits={0: 0}),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "a rank fails while dumping",
+        lambda: suspending().reports("a", Phase.DUMPING, exits={0: 2}),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "a rank dies while it is restored",
+        lambda: resuming().reports("a", Phase.HOLDING, exits={0: 137}),
+        Stage.RELEASING,
+        JobState.RESUMING,
+    ),
+    ("cancelled in the queue", lambda: Play(1).happens(CancelAsked()), Stage.OVER, JobState.CANCELLED),
+    (
+        "cancelled while starting",
+        lambda: Play(1).placed("a").happens(CancelAsked()).all(Phase.GONE),
+        Stage.OVER,
+        JobState.CANCELLED,
+    ),
+    ("cancelled while running", lambda: running().happens(CancelAsked()), Stage.ENDING, JobState.ENDING),
+    (
+        "cancelled while committing",
+        lambda: suspending().all(Phase.DUMPED).happens(CancelAsked()),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "cancelled while releasing",
+        lambda: suspending().all(Phase.DUMPED).commits().happens(CancelAsked()),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    ("cancelled when suspended", lambda: suspended().happens(CancelAsked()), Stage.OVER, JobState.CANCELLED),
+    (
+        "the node never answers the end",
+        lambda: running().happens(CancelAsked()).overdue(),
+        Stage.OVER,
+        JobState.CANCELLED,
+    ),
+    ("frozen in place", frozen, Stage.FROZEN, JobState.SUSPENDED),
+    ("frozen, resume asked", lambda: frozen().happens(ResumeAsked()), Stage.FROZEN, JobState.QUEUED),
+    (
+        "thawed",
+        lambda: frozen().happens(ResumeAsked()).placed("a").all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "frozen, cancelled",
+        lambda: frozen().happens(CancelAsked()).all(Phase.GONE),
+        Stage.OVER,
+        JobState.CANCELLED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("story", "stage", "shown"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_where_events_lead(story: Callable[[], Play], stage: Stage, shown: JobState) -> None:
+    play = story()
+    assert (play.record.stage, play.record.shown) == (stage, shown), "\n".join(play.record.story)
+
+
+def test_the_cases_take_every_edge_of_the_table() -> None:
+    lines = [line.split(": ", 1)[1] for _, story, _, _ in CASES for line in story().record.story]
+    taken = {(line.split(" --")[0], line.split("--")[1].removesuffix("-->")) for line in lines}
+    missing = [edge for edge in TABLE if (edge.stage.value, edge.trigger.value) not in taken]
+    assert not missing
+
+
+def test_the_table_names_no_move_twice() -> None:
+    assert len({(edge.stage, edge.trigger) for edge in TABLE}) == len(TABLE)
+
+
+def test_a_move_that_is_not_in_the_table_tells_the_story() -> None:
+    with pytest.raises(IllegalMove, match="committed is not permitted while running") as error:
+        Draft(running().record, 0.0).go(Trigger.COMMITTED)
+    assert "waiting --placed--> holding" in str(error.value)
+
+
+def test_orders_follow_the_stage() -> None:
+    play = Play(2).placed("a", "b")
+    order = play.order("b")
+    assert order is not None and (order.goal, order.epoch, order.source) == (Goal.HOLD, 1, None)
+    play.all(Phase.HELD)
+    order = play.order("a")
+    assert order is not None and [(p.node, p.port, p.ranks) for p in order.peers] == [
+        ("a", 5000, (0,)),
+        ("b", 5000, (1,)),
+    ]
+    play.all(Phase.RUNNING).happens(SuspendAsked())
+    order = play.order("a")
+    assert order is not None and (order.goal, order.target) == (Goal.DUMP, "j-1-1")
+    play.all(Phase.DUMPED)
+    commit = next(e for e in play.effects if isinstance(e, CommitSnapshot))
+    assert (commit.snapshot_id, commit.nodes, commit.store) == ("j-1-1", 2, {"k": "dg=="})
+    play.commits()
+    order = play.order("a")
+    assert order is not None and (order.goal, order.collect) == (Goal.GONE, False)
+    play.all(Phase.GONE)
+    assert play.order("a") is None
+
+
+def test_a_restore_gets_the_store_on_the_leader_only() -> None:
+    play = resuming()
+    leader, other = play.order("a"), play.order("b")
+    assert leader is not None and other is not None and leader.source is not None
+    assert leader.source.snapshot_id == "j-1-1" and leader.store == {"k": "dg=="} and other.store == {}
+
+
+def test_processes_that_may_have_run_are_adopted_and_never_restored_again() -> None:
+    play = resuming().reports("a", Phase.PROXY_LOST)
+    order = play.order("a")
+    assert order is not None and order.epoch == 4 and order.source is not None, "nothing ran yet"
+    play = resuming().all(Phase.HELD).reports("a", Phase.PROXY_LOST)
+    order = play.order("a")
+    assert order is not None and order.epoch == 4 and order.source is None, "node b may run already"
+
+
+def test_the_newest_snapshot_is_kept_until_the_job_ends() -> None:
+    play = resuming().all(Phase.HELD).all(Phase.RUNNING)
+    assert play.record.snapshot is not None
+    play.happens(SuspendAsked()).all(Phase.DUMPED).commits()
+    assert [e for e in play.effects if isinstance(e, DeleteSnapshot)] == [DeleteSnapshot("j-1-1")]
+    play.all(Phase.GONE).happens(CancelAsked())
+    assert [e for e in play.effects if isinstance(e, DeleteSnapshot)][1:] == [DeleteSnapshot("j-1-3")]
+
+
+def test_old_and_impossible_reports_change_nothing() -> None:
+    play = resuming()
+    before = play.record
+    play.reports("a", Phase.RUNNING, epoch=1).reports("a", Phase.HELD, epoch=99)
+    assert play.record == before
+
+
+def test_what_may_still_run_on_a_lost_node_is_waited_for() -> None:
+    play = resuming().all(Phase.HELD).all(Phase.RUNNING).happens(NodeLost("b"))
+    play.fails("a", "thaw", intact=False).reports("a", Phase.GONE)
+    assert play.record.stage is Stage.RELEASING and play.record.ran
+    play.overdue().overdue()
+    assert play.record.stage is Stage.RELEASING
+    play.happens(NodeBack("b")).all(Phase.GONE)
+    assert play.record.shown is JobState.SUSPENDED
+
+
+def test_a_node_that_comes_back_after_the_end_is_told_to_clean_up() -> None:
+    play = running().happens(NodeLost("b")).happens(CancelAsked()).reports("a", Phase.GONE)
+    assert play.record.deadline_s is not None and play.record.deadline_s - play.now_s < 30
+    play.overdue()
+    assert play.record.stage is Stage.OVER and play.record.outcome is JobState.CANCELLED
+    order = play.order("b")
+    assert order is not None and (order.goal, order.epoch) == (Goal.GONE, 3)
+    play.reports("b", Phase.RUNNING, epoch=1)
+    assert play.order("b") is not None
+    play.reports("b", Phase.GONE, epoch=3)
+    assert play.order("b") is None
+
+
+def test_a_restart_commits_again_what_was_being_committed() -> None:
+    play = suspending().all(Phase.DUMPED)
+    play.effects.clear()
+    play.happens(ControllerRestarted())
+    assert [e.snapshot_id for e in play.effects if isinstance(e, CommitSnapshot)] == ["j-1-1"]
+    assert set(play.record.lost) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("story", "event", "code"),
+    [
+        (suspended, SuspendAsked(), "already_suspended"),
+        (running, ResumeAsked(), "not_suspended"),
+        (lambda: Play(1).happens(CancelAsked()), SuspendAsked(), "job_ended"),
+        (lambda: Play(1).happens(CancelAsked()), CancelAsked(), "job_ended"),
+        (running, MigrateAsked(region="east"), "already_there"),
+        (migrating, MigrateAsked(region="east"), "is_migrating"),
+        (frozen, MigrateAsked(node="b"), "cannot_move"),
+    ],
+)
+def test_what_is_refused(story: Callable[[], Play], event: SuspendAsked, code: str) -> None:
+    play = story()
+    with pytest.raises(Refused) as error:
+        play.happens(event)
+    assert error.value.code == code and error.value.state == play.record.shown
+
+
+def test_resume_drops_a_destination_that_a_queued_job_waits_for() -> None:
+    play = suspended().happens(MigrateAsked(node="full"))
+    assert play.record.shown is JobState.QUEUED and play.record.target is not None
+    assert play.happens(ResumeAsked()).record.target is None
+
+
+def test_a_plan_that_saw_another_version_is_refused() -> None:
+    play = Play(1)
+    with pytest.raises(Stale):
+        play.happens(Placed(placement("a"), play.record.version - 1))
+
+
+def test_suspend_asked_of_a_migrating_job_gives_the_reserved_devices_back() -> None:
+    play = migrating().happens(SuspendAsked())
+    assert play.record.next is None and play.record.intent is Intent.SUSPEND
