@@ -3,7 +3,7 @@
 The same training script is started twice, as a rank in its cell and bare in a PID namespace, and dumped and
 restored by us and by the bare `criu` command line in turn. Ours includes all that the agent does for a rank
 on the critical path: freezing, looking for what cannot be moved, entering the cell, its /proc, processor
-affinity, thawing. The figures are the ratios.
+affinity, thawing, killing what was dumped. The figures are the ratios.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def resume() -> list[float]:
     against="an absolute bound: half of a cut's 50 ms, four busy ranks",
 )
 def freeze_four() -> list[float]:
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         home = Home(scratch / "home")
         prepare_home(home, 0, 0)
         ranks = [_start(home, rank, workers=0) for rank in range(4)]
@@ -73,8 +73,8 @@ def freeze_four() -> list[float]:
 @cache
 def _runs() -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """For each run: (ours, raw) seconds of the dump, and of the restore."""
-    with _scratch() as scratch:
-        rank, bare = _Rank(scratch / "rank"), _Bare(scratch / "bare")
+    with scratch_folder() as scratch:
+        rank, bare = _Rank(scratch / "rank"), Bare(scratch / "bare")
         try:
             rank.start()
             bare.start()
@@ -106,9 +106,8 @@ class _Rank:
         begun = time.perf_counter()
         self.frozen = freeze.freeze([self.p], 5)
         self.criu.dump(self.p, self.images, 60)
-        took = time.perf_counter() - begun
         launch.kill(self.p)
-        return took
+        return time.perf_counter() - begun
 
     def restore(self) -> float:
         spec = RestoreSpec(0, self.home, tuple(os.sched_getaffinity(0)), _passthrough())
@@ -122,7 +121,7 @@ class _Rank:
         remove_home(self.home)
 
 
-class _Bare:
+class Bare:
     """The same program in a PID namespace only, by the command line of CRIU."""
 
     def __init__(self, folder: Path) -> None:
@@ -207,7 +206,7 @@ def _await(log: Path) -> None:
 
 
 @contextmanager
-def _scratch() -> Generator[Path, None, None]:
+def scratch_folder() -> Generator[Path, None, None]:
     folder = Path(tempfile.mkdtemp(prefix="midstep-bench-"))
     try:
         yield folder
