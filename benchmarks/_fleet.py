@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.registry import Skip
-from midstep.agent.drivers.criu_find import find_criu
+from midstep.agent.install.criu_find import find_criu
 from midstep.client.fleet import FleetClient
 from midstep.client.types import JobRequest, JobView
 from midstep.client.workdir import pack, scan

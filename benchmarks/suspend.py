@@ -23,8 +23,8 @@ from benchmarks.registry import Skip, benchmark
 from midstep.agent.drivers import freeze, kernel, launch
 from midstep.agent.drivers.cell import Home, passthrough_for, prepare_home, remove_home
 from midstep.agent.drivers.criu import Criu, RestoreSpec
-from midstep.agent.drivers.criu_find import find_criu
 from midstep.agent.drivers.launch import RankLaunch, RankProcess
+from midstep.agent.install.criu_find import find_criu
 
 JOB = Path(__file__).parent / "jobs" / "adam.py"
 RUNS = 7

@@ -26,7 +26,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 import midstep
-from midstep.agent.drivers.criu_find import find_criu
+from midstep.agent.install.criu_find import find_criu
 from midstep.model.fleet import Device
 from midstep.model.job import JobSpec, NodePlace, RankPlace, SnapshotRef
 from midstep.model.phase import Goal, JobOnNode, Phase

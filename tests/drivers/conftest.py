@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from midstep.agent.drivers.criu import Criu
-from midstep.agent.drivers.criu_find import find_criu
+from midstep.agent.install.criu_find import find_criu
 from tests.drivers.nodes import STATE, Job, Node
 
 

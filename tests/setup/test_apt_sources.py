@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from midstep.agent.drivers.apt_keys import load_keyring, strip_armour
-from midstep.agent.drivers.apt_mirror import parse_release
-from midstep.agent.drivers.apt_packages import PackageIndex, parse_version
-from midstep.agent.drivers.apt_sources import (
+from midstep.agent.install.apt_keys import load_keyring, strip_armour
+from midstep.agent.install.apt_mirror import parse_release
+from midstep.agent.install.apt_packages import PackageIndex, parse_version
+from midstep.agent.install.apt_sources import (
     AptSource,
     Distribution,
     find_source,
@@ -17,7 +17,7 @@ from midstep.agent.drivers.apt_sources import (
     parse_one_line,
     read_distribution,
 )
-from midstep.agent.drivers.criu_errors import NoRelease, NotHere
+from midstep.agent.install.criu_errors import NoRelease, NotHere
 
 BOOKWORM = Distribution("debian", "bookworm", "Debian 12")
 

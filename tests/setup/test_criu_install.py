@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from midstep.agent.drivers import criu_install as installer
-from midstep.agent.drivers.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere, NotTrusted
-from midstep.agent.drivers.criu_find import find_criu
-from midstep.agent.drivers.criu_install import Machine, install_criu
+from midstep.agent.install import criu_install as installer
+from midstep.agent.install.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere, NotTrusted
+from midstep.agent.install.criu_find import find_criu
+from midstep.agent.install.criu_install import Machine, install_criu
 from tests.setup.repository import Keys, Repository
 
 pytestmark = pytest.mark.skipif(
@@ -65,7 +65,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, keyrings: tuple[Keys, Keys], monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(installer, "DISTRO_INFO", tmp_path / "none.csv")
-    monkeypatch.setattr("midstep.agent.drivers.apt_mirror.TRIES", 1)
+    monkeypatch.setattr("midstep.agent.install.apt_mirror.TRIES", 1)
     return Bench(tmp_path, keyrings[0])
 
 

@@ -20,7 +20,7 @@ def doctor(fix: bool, as_json: bool) -> int:
     here."""
     from midstep.agent.doctor import Status, examine
     from midstep.agent.doctor import fix as install
-    from midstep.agent.drivers.criu_errors import CriuInstallError
+    from midstep.agent.install.criu_errors import CriuInstallError
 
     if fix:
         try:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from midstep.agent.drivers.criu_find import find_criu
+from midstep.agent.install.criu_find import find_criu
 from midstep.app.local_down import down
 from midstep.cli.exits import Exit
 from midstep.cli.output import print_json, say

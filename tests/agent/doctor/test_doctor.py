@@ -12,8 +12,8 @@ from midstep.agent.doctor.finding import Tried, attempt
 from midstep.agent.doctor.host import CAPABILITIES, GIB, judge_disk, judge_kernel, judge_rights
 from midstep.agent.doctor.namespaces import judge_namespace, judge_network
 from midstep.agent.doctor.software import judge_criu, judge_criu_check, judge_gpus, judge_torch
-from midstep.agent.drivers.criu_find import CriuInfo, check_criu, find_criu, read_version, wanted_version
 from midstep.agent.drivers.cuda import CudaSupport
+from midstep.agent.install.criu_find import CriuInfo, check_criu, find_criu, read_version, wanted_version
 
 PYTHON = Path("/usr/bin/python3")
 ALL_CAPABILITIES = sum(1 << bit for bit in CAPABILITIES.values())

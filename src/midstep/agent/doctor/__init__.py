@@ -19,8 +19,8 @@ from midstep.agent.doctor.finding import Finding, Mode, Status
 from midstep.agent.doctor.host import examine_host
 from midstep.agent.doctor.namespaces import examine_namespaces
 from midstep.agent.doctor.software import examine_software
-from midstep.agent.drivers.criu_find import CriuInfo, check_criu, find_criu
-from midstep.agent.drivers.criu_install import install_criu
+from midstep.agent.install.criu_find import CriuInfo, check_criu, find_criu
+from midstep.agent.install.criu_install import install_criu
 
 __all__ = ["Finding", "Mode", "Status", "decide", "examine", "fix"]
 

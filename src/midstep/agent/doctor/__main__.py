@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 
 from midstep.agent.doctor import examine, fix
-from midstep.agent.drivers.criu_errors import CriuInstallError
+from midstep.agent.install.criu_errors import CriuInstallError
 
 
 def main() -> int:

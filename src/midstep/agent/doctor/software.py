@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from midstep.agent.doctor.finding import Finding, Status, Tried, attempt
-from midstep.agent.drivers.criu_find import MINIMUM, CriuInfo, check_criu, find_criu
 from midstep.agent.drivers.cuda import CudaDriver, CudaSupport
+from midstep.agent.install.criu_find import MINIMUM, CriuInfo, check_criu, find_criu
 
 OLDEST_TORCH = (2, 4)
 OLDEST_DRIVER = 570

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
 
-from midstep.agent.drivers.errors import DriverError
+from midstep.agent.drivers.errors import Broken, DriverError, TooSlow
 
 
 class CudaDriverError(DriverError):
@@ -40,13 +40,13 @@ class CudaDriverError(DriverError):
 class CudaUnavailable(CudaDriverError): ...
 
 
-class CudaBusy(CudaDriverError): ...
+class CudaBusy(CudaDriverError, TooSlow): ...
 
 
 class CudaRefused(CudaDriverError): ...
 
 
-class CudaBroken(CudaDriverError): ...
+class CudaBroken(CudaDriverError, Broken): ...
 
 
 class State(IntEnum):
@@ -90,17 +90,20 @@ class PhaseReport:
 
 
 GpuPair = tuple[bytes, bytes]  # UUIDs (16 bytes each) of the GPU checkpointed and of the one to restore to
+GpuPairs = Mapping[int, Sequence[GpuPair]]  # by pid
 NOT_READY = 600
+_ANSWER_S = 15.0  # what a lock may take beyond its own timeout
 SUCCESS = 0
 
 
 class CudaDriver:
-    """Not thread-safe; one for an agent. `clock` is monotonic, in seconds."""
+    """One for an agent; may be used for several jobs at once. `clock` is monotonic, in seconds."""
 
     def __init__(self, deadline_s: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._deadline_s = deadline_s
         self._clock = clock
         self._loaded: Libcuda | None = None
+        self._loading = threading.Lock()
 
     def available(self) -> CudaSupport:
         version = kernel_driver_version()
@@ -109,6 +112,10 @@ class CudaDriver:
         except CudaUnavailable as error:
             return CudaSupport(False, version, str(error))
         return CudaSupport(True, version, "")
+
+    def gpu_uuids(self) -> tuple[bytes, ...]:
+        """The UUIDs (16 bytes each) of this machine's GPUs, by their numbers on the bus."""
+        return self.libcuda().gpu_uuids()
 
     def find_cuda_pids(self, pids: Sequence[int]) -> tuple[int, ...]:
         """Those of `pids` that have initialised CUDA, in the order given."""
@@ -126,7 +133,8 @@ class CudaDriver:
         """
         if stopped := [pid for pid in pids if is_stopped(pid)]:
             raise CudaBusy(f"stopped: {stopped}", dict.fromkeys(stopped, "STOPPED"))
-        report = self.run_phase(Phase.LOCK, pids, timeout_ms=timeout_ms)
+        slow_s = min(self._deadline_s, timeout_ms / 1000 + _ANSWER_S)
+        report = self.run_phase(Phase.LOCK, pids, timeout_ms=timeout_ms, deadline_s=slow_s)
         self._settle(report, pids)
         return report
 
@@ -140,8 +148,8 @@ class CudaDriver:
         self._settle(report, pids)
         return report
 
-    def restore(self, pids: Sequence[int], gpu_pairs: Sequence[GpuPair] | None = None) -> PhaseReport:
-        """Take a device again and fill it. `gpu_pairs` must name every GPU that was in use (driver 580)."""
+    def restore(self, pids: Sequence[int], gpu_pairs: GpuPairs | None = None) -> PhaseReport:
+        """Take a device again and fill it. The pairs of a pid must name every GPU that was in use (driver 580)."""
         report = self.run_phase(Phase.RESTORE, pids, gpu_pairs=gpu_pairs)
         self._require(report)
         return report
@@ -152,7 +160,10 @@ class CudaDriver:
         return report
 
     def rollback(self, pids: Sequence[int]) -> None:
-        """Every rank runs again, from whichever phase it is in; `CudaBroken` names those that cannot."""
+        """Every rank runs again, from whichever phase it is in; `CudaBroken` names those that cannot.
+
+        One that has ended meanwhile is no news here.
+        """
         broken: dict[int, str] = {}
         for pid in pids:
             state = self.state(pid)
@@ -161,8 +172,8 @@ class CudaDriver:
             if state in (State.CHECKPOINTED, State.LOCKED):
                 self.run_phase(Phase.UNLOCK, [pid])
             after = self.state(pid)
-            if after is not State.RUNNING:
-                broken[pid] = after.name if after is not None else "GONE"
+            if after is not State.RUNNING and os.path.exists(f"/proc/{pid}"):
+                broken[pid] = after.name if after is not None else "NO_STATE"
         if broken:
             raise CudaBroken(f"cannot be rolled back: {broken}", broken)
 
@@ -172,7 +183,7 @@ class CudaDriver:
         if not codes:
             return
         if any(rank.code is None for rank in report.ranks):
-            raise CudaBroken(f"{report.phase.value} did not return in {self._deadline_s} s: {codes}", codes)
+            raise CudaBroken(f"{report.phase.value} did not return in {report.duration_s:.0f} s: {codes}", codes)
         self.rollback(pids)
         busy = all(rank.code in (SUCCESS, NOT_READY) for rank in report.ranks)
         raise (CudaBusy if busy else CudaRefused)(
@@ -192,16 +203,18 @@ class CudaDriver:
         phase: Phase,
         pids: Sequence[int],
         timeout_ms: int = 0,
-        gpu_pairs: Sequence[GpuPair] | None = None,
+        gpu_pairs: GpuPairs | None = None,
+        deadline_s: float | None = None,
     ) -> PhaseReport:
         """A phase, without judging it: one thread a rank, since a call lasts and ctypes lets others run."""
+        limit_s = self._deadline_s if deadline_s is None else deadline_s
         libcuda = self.libcuda()
         done: dict[int, RankPhase] = {}
         started_s = self._clock()
 
         def one(pid: int) -> None:
             before_bytes, begun_s = resident_bytes(pid), self._clock()
-            code = libcuda.call(phase, pid, timeout_ms, gpu_pairs or ())
+            code = libcuda.call(phase, pid, timeout_ms, (gpu_pairs or {}).get(pid, ()))
             took_s = self._clock() - begun_s
             done[pid] = RankPhase(pid, code, took_s, abs(resident_bytes(pid) - before_bytes))
 
@@ -209,15 +222,16 @@ class CudaDriver:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(max(0.0, started_s + self._deadline_s - self._clock()))
+            thread.join(max(0.0, started_s + limit_s - self._clock()))
         took_s = self._clock() - started_s
         ranks = tuple(done.get(pid, RankPhase(pid, None, took_s, 0)) for pid in pids)
         return PhaseReport(phase, took_s, ranks)
 
     def libcuda(self) -> Libcuda:
-        if self._loaded is None:
-            self._loaded = Libcuda()
-        return self._loaded
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = Libcuda()
+            return self._loaded
 
 
 class _LockArgs(ctypes.Structure):
@@ -241,6 +255,7 @@ class Libcuda:
             raise CudaUnavailable(
                 "libcuda has no process checkpoint: driver 570 or newer is needed"
             ) from error
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers as nvidia-smi gives them
         if code := int(self._library.cuInit(0)):
             raise CudaUnavailable(f"cuInit: {self.error_name(code)}")
 
@@ -259,6 +274,20 @@ class Libcuda:
         value = ctypes.c_int(-1)
         code = int(self._library.cuCheckpointProcessGetState(ctypes.c_int(pid), ctypes.byref(value)))
         return code, value.value
+
+    def gpu_uuids(self) -> tuple[bytes, ...]:
+        count = ctypes.c_int()
+        self._check(self._library.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
+        found: list[bytes] = []
+        for ordinal in range(count.value):
+            uuid = ctypes.create_string_buffer(16)
+            self._check(self._library.cuDeviceGetUuid_v2(uuid, ctypes.c_int(ordinal)), "cuDeviceGetUuid")
+            found.append(uuid.raw)
+        return tuple(found)
+
+    def _check(self, code: int, doing: str) -> None:
+        if code:
+            raise CudaUnavailable(f"{doing}: {self.error_name(code)}")
 
     def restore_thread(self, pid: int) -> tuple[int, int]:
         value = ctypes.c_int(-1)
@@ -280,6 +309,25 @@ def kernel_driver_version() -> str:
         return Path("/sys/module/nvidia/version").read_text().strip()
     except OSError:
         return ""
+
+
+def machine_has_gpus() -> bool:
+    """Whether NVIDIA's driver is loaded here: without it nothing else in this module need be asked."""
+    return os.path.exists("/dev/nvidiactl")
+
+
+def holds_devices(pid: int) -> bool:
+    """Whether a process has a device file of NVIDIA's open: any that uses CUDA does, unless checkpointed."""
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if os.readlink(f"/proc/{pid}/fd/{number}").startswith("/dev/nvidia"):
+                    return True
+            except OSError:
+                continue
+    except OSError:
+        return False
+    return False
 
 
 def is_stopped(pid: int) -> bool:

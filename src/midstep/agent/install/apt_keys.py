@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstep.agent.drivers.criu_errors import NotHere, NotTrusted
+from midstep.agent.install.criu_errors import NotHere, NotTrusted
 
 KEYRINGS = Path("/usr/share/keyrings")
 TRUSTED = (Path("/etc/apt/trusted.gpg"), Path("/etc/apt/trusted.gpg.d"))

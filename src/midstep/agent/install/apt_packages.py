@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from midstep.agent.drivers.apt_mirror import Digest, Mirror, Release
-from midstep.agent.drivers.apt_sources import parse_stanzas
-from midstep.agent.drivers.criu_errors import NoRelease
+from midstep.agent.install.apt_mirror import Digest, Mirror, Release
+from midstep.agent.install.apt_sources import parse_stanzas
+from midstep.agent.install.criu_errors import NoRelease
 
 
 @dataclass(frozen=True, slots=True)

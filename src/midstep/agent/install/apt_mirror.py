@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstep.agent.drivers.apt_keys import Keyring, verify_clearsigned, verify_detached
-from midstep.agent.drivers.criu_errors import NoNetwork, NotTrusted
+from midstep.agent.install.apt_keys import Keyring, verify_clearsigned, verify_detached
+from midstep.agent.install.criu_errors import NoNetwork, NotTrusted
 
 TRIES = 3
 ANSWER_WITHIN_S = 60.0
@@ -68,7 +68,7 @@ class Mirror:
         return parse_release(suite, verify_clearsigned(signed, self._keyring, f"{name}/InRelease"))
 
     def index(self, release: Release, path: str) -> bytes:
-        """A file that the Release file names, as it is (compressed); by its hash where the mirror has it so."""
+        """A file that the Release file names, as it is (compressed); by its hash where that is offered."""
         digest = release.files[path]
         folder = f"dists/{release.suite}"
         by_hash = f"{folder}/{path.rpartition('/')[0]}/by-hash/SHA256/{digest.sha256}"
@@ -78,7 +78,7 @@ class Mirror:
             return self.file(f"{folder}/{path}", digest).read_bytes()
 
     def file(self, path: str, digest: Digest) -> Path:
-        """Where a file of the mirror lies on this machine, fetched if it was not there, its content checked."""
+        """Where a file of the mirror lies here, fetched if it was not there, its content checked."""
         target = self._kept / digest.sha256
         if target.exists() and _matches(target.read_bytes(), digest):
             return target

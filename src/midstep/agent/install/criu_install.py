@@ -24,18 +24,18 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstep.agent.drivers.apt_keys import load_keyring
-from midstep.agent.drivers.apt_mirror import Mirror, NotFound, Release
-from midstep.agent.drivers.apt_packages import Package, load_index, parse_version
-from midstep.agent.drivers.apt_sources import (
+from midstep.agent.install.apt_keys import load_keyring
+from midstep.agent.install.apt_mirror import Mirror, NotFound, Release
+from midstep.agent.install.apt_packages import Package, load_index, parse_version
+from midstep.agent.install.apt_sources import (
     ETC_APT,
     OS_RELEASE,
     Distribution,
     find_source,
     read_distribution,
 )
-from midstep.agent.drivers.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere, NotTrusted
-from midstep.agent.drivers.criu_find import (
+from midstep.agent.install.criu_errors import DoesNotRun, NoNetwork, NoRelease, NoRights, NotHere, NotTrusted
+from midstep.agent.install.criu_find import (
     MINIMUM,
     CriuInfo,
     check_criu,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstep.agent.drivers.criu_errors import NotHere
+from midstep.agent.install.criu_errors import NotHere
 
 ETC_APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
