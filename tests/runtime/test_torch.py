@@ -7,6 +7,7 @@ their nodes. They take some seconds each, because every rank imports torch.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,22 @@ async def test_training_has_the_losses_of_gloo_to_the_last_bit(tmp_path: Path) -
     """DDP with its options and hooks, join, ZeRO: two ranks, where a sum has one order."""
     plain = await over_gloo(tmp_path / "plain", 2, "training.py")
     assert await under_midstep(tmp_path / "ours", [[0, 1]], "training.py") == plain
+
+
+async def test_training_cut_again_and_again_has_the_same_losses(tmp_path: Path) -> None:
+    """Every proxy is drained, ended and replaced at arbitrary moments, with the ranks frozen meanwhile."""
+    plain = await over_gloo(tmp_path / "plain", 2, "training.py")
+    (tmp_path / "ours").mkdir()
+    cuts = 0
+    async with Job(tmp_path / "ours", [[0], [1]]) as job:
+        await job.start_ranks(script("training.py"))
+        await job.start_proxies()
+        while job.running() and cuts < 15:
+            await asyncio.sleep(0.4)
+            await job.cut()
+            cuts += 1
+        assert await job.results(200) == plain
+    assert cuts > 3
 
 
 async def test_the_same_with_the_handles_of_an_older_torch(tmp_path: Path) -> None:

@@ -158,6 +158,13 @@ class Core:
         else:
             self._retired.append(pair)
 
+    def unreleased(self) -> int:
+        """How many slots are done with here, but not on every node."""
+        with self.lock:
+            for _ in range(len(self._retired)):
+                self.retire(self._retired.popleft())
+            return len(self._retired)
+
     def forget(self) -> None:
         """In a forked child: never touch the parent's mailbox (its pages are not mapped here)."""
         if self.closed:

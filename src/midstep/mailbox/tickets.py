@@ -16,6 +16,7 @@ from .patience import Patience
 if TYPE_CHECKING:
     from .channel import MailboxChannel, Member
 
+_HELD = 24  # chunks of all large operations whose memory is in use, those that wait for other nodes included
 _DONE, _FAILED = int(State.DONE), int(State.FAILED)
 WINDOW = 16  # chunks in flight of the oldest large operation: fewer leave a busy machine idle between them
 
@@ -199,6 +200,8 @@ class Large(Flight):
     def _may_post(self, window: int) -> bool:
         if self._next >= self._cut.chunks or len(self._flying) >= window:
             return False
+        if len(self._flying) + self._channel.core.unreleased() >= _HELD:
+            return False  # their memory is still needed: the mailbox would grow
         return not (self._cut.asks and self._next == 1 and self._flying)
 
     def _post(self) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from midstep.mailbox.contract import DType, ReduceOp
 from midstep.proxy.errors import Mismatch
 
+np.seterr(all="ignore")  # overflow and division are the job's business, as they are under gloo
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 _Combine = Callable[[Any, Any, Any], Any]
 

@@ -233,6 +233,7 @@ class Collectives:
         group.ops.pop((op.seq, op.chunk), None)
         for post in op.arrived.values():
             post.box.release(post.slot)
+            post.box.wake()  # it may have too many slots that wait for this
 
     def _contradiction(self, group: Group, op: Operation) -> str:
         said: dict[tuple[int, ...], Head] = {}

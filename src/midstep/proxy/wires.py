@@ -12,7 +12,7 @@ from midstep.proxy.peers import Link, Piece
 from midstep.wire.proxy import FrameType, Head
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
-_MARKS = 128  # sent at once at the latest
+_MARKS = 8  # sent at once at the latest: slots, and their memory, wait for them
 
 
 class Wires:

@@ -1,4 +1,4 @@
-"""Loads the runtime into a job's interpreter, when and only when it imports ``torch.distributed``.
+"""Loads the runtime into a job's interpreter, when and only when it imports ``torch.distributed`` (or ``torch.cuda``).
 
 The folder's packages are loaded under a private name, so that neither Midstep's folder nor what it depends on
 is ever on the job's path. Standard library only; any error while hooking leaves the job's import as it was.
@@ -17,6 +17,7 @@ from typing import Any, Optional, Sequence
 
 PRIVATE = "_midstep"
 WATCHED = "torch.distributed.distributed_c10d"
+WATCHED_TOO = "torch.cuda"
 
 
 class _Loader(importlib.abc.Loader):
@@ -34,7 +35,10 @@ class _Loader(importlib.abc.Loader):
             spec.loader = self._loader  # what the module says of itself is as without us
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        _take_over(module)
+        if module.__name__ == WATCHED_TOO:
+            _mind_gpus(module)
+        else:
+            _take_over(module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -46,7 +50,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        if fullname != WATCHED or self._busy:
+        if fullname not in (WATCHED, WATCHED_TOO) or self._busy:
             return None
         self._busy = True
         try:
@@ -70,10 +74,19 @@ def install(source: str) -> None:
     package.__spec__ = importlib.machinery.ModuleSpec(PRIVATE, None, is_package=True)
     package.__spec__.submodule_search_locations = [source]
     sys.modules[PRIVATE] = package
+    importlib.import_module(PRIVATE + ".runtime.gpus").install()
     if WATCHED in sys.modules:
         _take_over(sys.modules[WATCHED])
         return
     sys.meta_path.insert(0, _Finder())
+
+
+def _mind_gpus(module: ModuleType) -> None:
+    try:
+        importlib.import_module(PRIVATE + ".runtime.gpus").close_nvml(module)
+    except Exception:
+        if os.environ.get("MIDSTEP_DEBUG"):
+            raise
 
 
 def _take_over(module: ModuleType) -> None:

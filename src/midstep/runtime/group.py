@@ -18,33 +18,20 @@ class Group(Reductions, Gathers):
         self._allgather(parts, tensor).wait()
 
 
-RETURN_WORK = [
+# What C++ calls (DDP, functional collectives); the rest only Python does.
+CALLED_BY_CPP = [
+    "allgather",
+    "allgather_into_tensor_coalesced",
     "allreduce",
     "allreduce_coalesced",
-    "reduce",
-    "broadcast",
-    "reduce_scatter",
-    "reduce_scatter_single",
-    "_reduce_scatter_base",
-    "reduce_scatter_single_coalesced",
-    "reduce_scatter_tensor_coalesced",
-    "barrier",
-    "allgather",
-    "allgather_coalesced",
-    "all_gather_single",
-    "_allgather_base",
-    "all_gather_single_coalesced",
-    "allgather_into_tensor_coalesced",
-    "gather",
-    "scatter",
-    "alltoall",
     "all_to_all_single",
     "alltoall_base",
-    "send",
+    "barrier",
+    "broadcast",
     "recv",
-    "recv_anysource",
-    "_end_coalescing",
-    "end_coalescing",
+    "reduce_scatter",
+    "reduce_scatter_tensor_coalesced",
+    "send",
 ]
 
 
@@ -52,7 +39,7 @@ class OldTorchGroup(Group):
     """For a torch in which C++ cannot keep a Python handle alive."""
 
 
-for _name in RETURN_WORK:
+for _name in CALLED_BY_CPP:
     setattr(OldTorchGroup, _name, survives_in_cpp(getattr(Group, _name)))
 
 group_class = Group if KEEPS_PYTHON_WORK else OldTorchGroup

@@ -18,7 +18,7 @@ from .watchdog import Watchdog
 
 LINGER_S = 0.0005
 LINGER_S_PER_BYTE = 1e-9
-"""How long ``get_future`` waits for a small operation itself: that is shorter than waking a thread to complete it."""
+"""How long ``get_future`` waits for a small operation itself: shorter than waking a thread for it."""
 
 _finishing = threading.Lock()
 Future: Any = futures.Future

@@ -32,7 +32,7 @@ class World:
 
     name: str = ""
     members: Tuple[int, ...] = ()
-    uses: Dict[str, int] = field(default_factory=lambda: {})
+    uses: Dict[str, int] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
 
     def group_name(self, asked: str) -> str:
         """The group's name, numbered if one of this name was destroyed before: the same in every member."""

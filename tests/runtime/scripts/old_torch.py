@@ -1,4 +1,4 @@
-"""Runs another script with the handles that an older torch needs (C++ cannot keep a Python one alive there)."""
+"""Runs another script with the handles that an older torch needs (there C++ cannot keep a Python one)."""
 
 import importlib
 import runpy
