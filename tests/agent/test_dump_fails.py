@@ -92,7 +92,7 @@ async def test_without_criu_a_job_stands_still_in_place(fleet: Fleet) -> None:
     await goes_on(fleet, node, spec)
 
 
-async def test_a_rank_killed_with_its_namespace_is_reported(fleet: Fleet) -> None:
+async def test_a_rank_killed_with_its_namespace_is_lost_not_ended(fleet: Fleet) -> None:
     node, spec = fleet.node("a", with_criu=False), counting(100000)
     await run(fleet, node, "j", spec)
     await lines(fleet, "j", 5)
@@ -103,7 +103,9 @@ async def test_a_rank_killed_with_its_namespace_is_reported(fleet: Fleet) -> Non
                 f"/proc/{pid}/root/run/midstep/node", node.state
             ):
                 os.kill(int(pid), signal.SIGKILL)
-    assert await fleet.controller.until_exit("a", "j") == 137
+    lost = await fleet.controller.until("a", "j", 1, Phase.FAILED)
+    assert lost.failure is not None and lost.failure.fault is Fault.NODE and not lost.failure.intact
+    assert "were killed from outside" in lost.failure.message
 
 
 def _log(node: NodeBox) -> Path:

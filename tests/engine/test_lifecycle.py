@@ -29,6 +29,13 @@ def running() -> Play:
     return Play(2).runs("a", "b")
 
 
+def loses_them(times: int) -> Play:
+    play = running()
+    for _ in range(times - 1):
+        play.fails("a", "run", intact=False).all(Phase.GONE).runs("a", "b")
+    return play.fails("a", "run", intact=False)
+
+
 def suspending() -> Play:
     return running().happens(SuspendAsked())
 
@@ -159,8 +166,8 @@ CASES: list[Case] = [
     (
         "dump loses the processes",
         lambda: suspending().fails("b", "dump", intact=False),
-        Stage.ENDING,
-        JobState.ENDING,
+        Stage.RELEASING,
+        JobState.SUSPENDING,
     ),
     (
         "it had a snapshot",
@@ -233,17 +240,24 @@ CASES: list[Case] = [
     ),
     (
         "processes lost, no snapshot",
-        lambda: running().fails("a", "reconnect", intact=False),
-        Stage.ENDING,
-        JobState.ENDING,
+        lambda: running().fails("a", "run", intact=False),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
     ),
+    (
+        "processes lost, from the beginning",
+        lambda: running().fails("a", "run", intact=False).all(Phase.GONE).runs("a", "b"),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    ("processes lost each time", lambda: loses_them(4), Stage.ENDING, JobState.ENDING),
     (
         "processes lost, snapshot",
         lambda: (
             resuming().all(Phase.HELD).all(Phase.RUNNING).fails("a", "thaw", intact=False).all(Phase.GONE)
         ),
         Stage.WAITING,
-        JobState.SUSPENDED,
+        JobState.QUEUED,
     ),
     (
         "joining loses processes, snapshot",
@@ -435,7 +449,7 @@ def test_what_may_still_run_on_a_lost_node_is_waited_for() -> None:
     play.overdue().overdue()
     assert play.record.stage is Stage.RELEASING
     play.happens(NodeBack("b")).all(Phase.GONE)
-    assert play.record.shown is JobState.SUSPENDED
+    assert play.record.shown is JobState.QUEUED
 
 
 def test_a_node_that_comes_back_after_the_end_is_told_to_clean_up() -> None:

@@ -28,7 +28,6 @@ from midstep.model.phase import Failure, Fault, Goal, JobOnNode, Phase, Stall
 from midstep.proxy.handle import ProxyHandle
 from midstep.wire.agent import Assignment
 
-KILLED = 137  # what a shell says of a process that SIGKILL ended
 RETRY_S = 5.0  # an end that failed is the one thing that is tried again without being asked
 STALL_POLL_S = 2.0
 _log = logging.getLogger(__name__)
@@ -222,10 +221,7 @@ class Keeper:
             return  # what is dumped is in the vault, whatever becomes of the processes
         gone = [p for p in job.entry.processes.values() if not launch.alive(p)]
         if gone:
-            codes = {p.rank: launch.exit_status(job.home_of(p.rank), p.rank) for p in gone}
-            exits = {rank: KILLED if code is None else code for rank, code in codes.items()}
-            left = {rank: p for rank, p in job.entry.processes.items() if rank not in exits}
-            job.save(processes=left, exits={**job.entry.exits, **exits})
+            job.take_exits(gone)
         if job.entry.phase in (Phase.RUNNING, Phase.HELD) and not job.proxy_lives:
             job.save(phase=Phase.PROXY_LOST)
         self._watch.follow(job.entry.processes.values())

@@ -53,11 +53,11 @@ async def recover(job: Job) -> None:
 
 
 async def _after_reboot(job: Job) -> None:
-    """No process of before is there. Ranks that had not ended were killed; numbers may have been given to
+    """No process of before is there. Ranks that had not ended were lost; numbers may have been given to
     others."""
-    gone = dict.fromkeys(job.entry.processes, 137) if job.entry.phase is not Phase.DUMPED else {}
-    phase = Phase.PROXY_LOST if job.entry.phase is Phase.DUMPING else job.entry.phase
-    job.save(processes={}, exits={**job.entry.exits, **gone}, frozen={}, boot=boot_id(), phase=phase)
+    if job.entry.phase is not Phase.DUMPED:
+        job.take_exits(job.entry.processes.values())
+    job.save(processes={}, frozen={}, boot=boot_id())
 
 
 async def _undo_hold(job: Job) -> None:

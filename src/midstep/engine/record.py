@@ -184,5 +184,7 @@ def _shown_by_history(record: JobRecord) -> JobState:
             return JobState.STARTING
         case Stage.RELEASING if record.move is None and record.started_s is None:
             return JobState.STARTING
+        case Stage.RELEASING if record.move is None and record.intent is Intent.RUN:
+            return JobState.RECONNECTING  # its processes were lost: what is left is removed, then again
         case _:
             return JobState.SUSPENDING

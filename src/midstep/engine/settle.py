@@ -113,6 +113,8 @@ def _failed(draft: Draft, failure: Failure) -> None:
             ways.roll_back(draft, failure)
         case _ if failure.intact and failure.fault is not Fault.USER:
             ways.reconnect(draft, failure)
+        case Stage.JOINING | Stage.RUNNING | Stage.DUMPING if failure.fault is Fault.NODE:
+            ways.start_over(draft, failure)
         case _ if record.snapshot is not None and failure.fault is not Fault.USER:
             leaving.give_up(draft, failure)
         case _:

@@ -108,6 +108,22 @@ def roll_back(draft: Draft, failure: Failure) -> None:
         draft.set(pending=None)
 
 
+def start_over(draft: Draft, failure: Failure) -> None:
+    """The processes were lost with their node, or killed from outside: again, from the newest snapshot if
+    there is one, else from the beginning. Not for ever: what is lost each time it runs is given up."""
+    _count(draft)
+    if draft.record.attempts > ATTEMPTS:
+        give_up(draft, failure)
+        return
+    record = draft.record
+    if record.pending is not None:
+        draft.effects.append(DeleteSnapshot(record.pending))
+    origin = f"its snapshot {record.snapshot.snapshot_id}" if record.snapshot else "the beginning"
+    draft.log("lost", f"{failure.message}: it goes on from {origin}")
+    intent = Intent.SUSPEND if record.intent is Intent.SUSPEND else Intent.RUN
+    abandon(draft, failure, intent=intent, next=None, back=None, pending=None)
+
+
 def reconnect(draft: Draft, failure: Failure) -> None:
     """Proxies were lost, or a start did not succeed with the processes intact: again, under a new epoch."""
     _count(draft)

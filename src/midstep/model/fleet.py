@@ -10,7 +10,7 @@ class Device:
     """One schedulable unit of a node: a group of CPU cores, or a GPU."""
 
     index: int
-    device_type: str  # "cpu-1c", "nvidia-h100", ...
+    device_type: str  # "cpu-1c", "nvidia-h100-80gb-hbm3", ...
     cpus: tuple[int, ...] = ()
 
 

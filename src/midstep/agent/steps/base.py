@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,23 +15,25 @@ from typing import Any, TypeVar
 from midstep.agent.config import AgentConfig
 from midstep.agent.deadlines import deadline_s
 from midstep.agent.drivers import errors as drivers
+from midstep.agent.drivers import launch
 from midstep.agent.drivers.cell import Home
 from midstep.agent.drivers.criu import Criu
+from midstep.agent.drivers.cuda import CudaDriver
+from midstep.agent.drivers.launch import RankProcess
 from midstep.agent.errors import StepFailed, TransferError
 from midstep.agent.faults import pass_point
 from midstep.agent.journal import JobEntry, Journal
 from midstep.agent.logs import last_lines
 from midstep.agent.nursery import Nursery
-from midstep.agent.transfer import Fetcher
+from midstep.agent.transfer import FULL, Fetcher
 from midstep.model.job import RankPlace
-from midstep.model.phase import Failure, Fault, RankStatus, StepTiming
+from midstep.model.phase import Failure, Fault, Phase, RankStatus, StepTiming
 from midstep.proxy.errors import ProxyError
 from midstep.proxy.handle import ProxyHandle
 from midstep.vault.errors import VaultError
 from midstep.vault.snapshots import Snapshots
 
 T = TypeVar("T")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Means:
     fetcher: Fetcher
     nursery: Nursery
     criu: Criu | None
+    cuda: CudaDriver = field(default_factory=lambda: CudaDriver(deadline_s("cuda-checkpoint")))
 
 
 @dataclass(slots=True)
@@ -85,6 +87,19 @@ class Job:
         if rank not in self.entry.exits or not ended:
             return RankStatus(rank)
         return RankStatus(rank, self.entry.exits[rank], last_lines(self.log(rank)))
+
+    def take_exits(self, gone: Iterable[RankProcess]) -> None:
+        """Record how ranks ended. One whose PID 1 is gone without having written a status was lost, not
+        ended: killed from outside, or with its node."""
+        codes = {p.rank: launch.exit_status(self.home_of(p.rank), p.rank) for p in gone}
+        exits = {rank: code for rank, code in codes.items() if code is not None}
+        left = {rank: p for rank, p in self.entry.processes.items() if rank not in codes}
+        lost = sorted(set(codes) - set(exits))
+        self.save(processes=left, exits={**self.entry.exits, **exits})
+        if lost and self.entry.phase in _WITH_RANKS:
+            words = f"the processes of ranks {', '.join(map(str, lost))} were killed from outside"
+            failure = Failure("run", f"{words}, or with the node", Fault.NODE, intact=False)
+            self.save(phase=Phase.FAILED, failure=failure, tried=None, steps=())
 
     @property
     def proxy_lives(self) -> bool:
@@ -161,7 +176,7 @@ def failure_of(name: str, error: Exception, limit_s: float, intact: bool) -> Fai
             return Failure(name, str(error), Fault.TRANSIENT, intact, "it is tried again under new proxies")
         case drivers.Broken():
             return Failure(name, str(error), Fault.NODE, False, "the job goes back to its last snapshot")
-        case OSError(errno=code) if code in _FULL:
+        case OSError(errno=code) if code in FULL:
             where = f" ({error.filename})" if error.filename else ""
             return Failure(
                 name,
@@ -183,6 +198,9 @@ def failure_of(name: str, error: Exception, limit_s: float, intact: bool) -> Fai
                 "this is a fault of Midstep: report it",
             )
 
+
+# Where ranks are expected to be there; elsewhere they are being removed, or not all there yet.
+_WITH_RANKS = (Phase.HELD, Phase.STARTING, Phase.RUNNING, Phase.DUMPING, Phase.PROXY_LOST)
 
 _BLAME = {
     drivers.Blame.JOB: Fault.JOB_STATE,
