@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,26 @@ def test_a_job_runs_on_when_our_processes_are_killed(fleet: Fleet, victims: tupl
     counted(fleet, job)
 
 
+@pytest.mark.parametrize("saved", [True, False], ids=["with a snapshot", "without"])
+def test_a_job_whose_processes_are_killed_from_outside_goes_on(fleet: Fleet, saved: bool) -> None:
+    job = fleet.run("python", "-c", COUNT, node="north-1").job_id
+    fleet.until_logs(job, "3\n")
+    if saved:
+        fleet.suspend(job)
+        fleet.resume(job)
+        until_it_counts_on(fleet, job)
+    for pid in [there.identity.pid for there in inhabitants(fleet.paths)]:
+        with contextlib.suppress(FileNotFoundError):  # others end with the first
+            if b"midstep-init" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+    with fleet.client() as client:
+        assert wait_for(lambda: "lost" in {event.kind for event in client.events(job, limit=1000)}, 30)
+    fleet.wait(job, "running")
+    until_it_counts_on(fleet, job)
+    fleet.cancel(job)
+    counted(fleet, job)
+
+
 def test_jobs_survive_down_and_up(own_fleet: MakeFleet) -> None:
     fleet = own_fleet("--regions", "1", "--nodes", "2", "--devices", "1")
     job = fleet.run("python", "-c", COUNT).job_id
@@ -72,6 +95,5 @@ def test_jobs_survive_down_and_up(own_fleet: MakeFleet) -> None:
     fleet.down("--now")  # as when the power fails
     assert not inhabitants(fleet.paths)
     fleet.up()
-    there = wait_for(lambda: fleet.json("show", job)["state"] in ("suspended", "failed"), 60, every_s=0.2)
-    assert there, fleet.json("show", job)
-    counted(fleet, job)
+    fleet.wait(job, "running")  # from its snapshot, by itself
+    until_it_counts_on(fleet, job)
