@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.harness import Fleet, MakeFleet, assert_nothing_left
+from tests.fleet.harness import ENDED, Fleet, MakeFleet, assert_nothing_left
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,3 +47,15 @@ def own_fleet() -> Iterator[MakeFleet]:
 def fleet(own_fleet: MakeFleet) -> Fleet:
     """The fleet that tests share: 2 regions (north, south) x 2 nodes x 2 devices."""
     return own_fleet("--regions", "2", "--nodes", "2", "--devices", "2")
+
+
+@pytest.fixture(autouse=True)
+def leave_no_job(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails must not leave its jobs on the devices of the next one."""
+    yield
+    if "fleet" in request.fixturenames:
+        shared: Fleet = request.getfixturevalue("fleet")
+        with shared.client() as client:
+            running = [job.job_id for job in client.jobs() if job.state not in ENDED]
+        for job_id in running:
+            shared.cancel(job_id)

@@ -2,7 +2,7 @@
 run.
 
 Buys: the examples, at 1, 2 and 4 ranks, cut at random moments and moved between devices, nodes and regions.
-`make test` cuts each job a few times; `make soak` at least 20 times. SEED in the environment repeats a
+`make test` cuts three of them a few times; `make soak` all, at least 20 times each. SEED in the environment repeats a
 failure.
 """
 
@@ -80,7 +80,13 @@ def undisturbed(case: Case) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return results(done.stdout)
+
+
+def results(text: str) -> str:
+    """What the examples compute, without what libraries say on standard error (the rank's log has both)."""
+    words = ("step ", "end ", "weights ", "accuracy ", "history ")
+    return "\n".join(line for line in text.splitlines() if line.startswith(words))
 
 
 def disturb(fleet: Fleet, job: JobView, chance: Random, cuts: int) -> int:
@@ -122,7 +128,7 @@ def run_to_the_end(fleet: Fleet, case: Case, cuts: int) -> tuple[str, int]:
         fleet.until_logs(job, "step ")
     cut = disturb(fleet, job, Random(f"{SEED}{case}"), cuts)
     fleet.wait(job, "completed", timeout_s=240)
-    return fleet.logs(job), cut
+    return results(fleet.logs(job)), cut
 
 
 def check(fleet: Fleet, case: Case, cuts: int, at_least: int) -> None:
@@ -136,9 +142,9 @@ def check(fleet: Fleet, case: Case, cuts: int, at_least: int) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[4]], ids=lambda case: case.name)
 def test_moved_a_few_times(fleet: Fleet, case: Case) -> None:
-    check(fleet, case, cuts=3, at_least=2)
+    check(fleet, case, cuts=3, at_least=3)
 
 
 @pytest.mark.soak
