@@ -72,12 +72,12 @@ def test_too_many_nodes_are_refused() -> None:
 @pytest.mark.parametrize(
     ("product", "device_type"),
     [
-        ("NVIDIA H100 80GB HBM3", "nvidia-h100"),
-        ("NVIDIA A100-SXM4-40GB", "nvidia-a100"),
+        ("NVIDIA H100 80GB HBM3", "nvidia-h100-80gb-hbm3"),
+        ("NVIDIA A100-SXM4-40GB", "nvidia-a100-sxm4-40gb"),
         ("NVIDIA H200", "nvidia-h200"),
-        ("Tesla T4", "nvidia-t4"),
-        ("NVIDIA GeForce RTX 4090", "nvidia-4090"),
+        ("Tesla T4", "nvidia-tesla-t4"),
+        ("NVIDIA GeForce RTX 4090", "nvidia-geforce-rtx-4090"),
     ],
 )
-def test_gpu_types_name_the_model(product: str, device_type: str) -> None:
+def test_gpu_types_name_the_chip_and_its_memory(product: str, device_type: str) -> None:
     assert gpu_type(product) == device_type

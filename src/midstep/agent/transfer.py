@@ -4,6 +4,7 @@ vault."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -22,6 +23,7 @@ from midstep.agent.errors import TransferError
 from midstep.model.job import SnapshotRef
 from midstep.vault.snapshots import Snapshots
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # not the connection's fault: left as an OSError that names the folder
 _READ_TIMEOUT_S = 30.0
 _BUFFER_BYTES = 1 << 20
 _LOCK_POLL_S = 0.1
@@ -129,6 +131,8 @@ def unpack(archive: IO[bytes], into: Path, mode: str, owner: tuple[int, int] | N
         ) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType, reportUnknownVariableType]
             cast("tarfile.TarFile", tar).extractall(into, filter=check, numeric_owner=True)
     except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise OSError(error.errno, os.strerror(error.errno), str(into)) from error
         raise TransferError(f"cannot unpack into {into}: {error}") from error
 
 

@@ -57,7 +57,7 @@ def migrate(
     """Move a job to another node or region; it goes on at the instruction where it was."""
     guarded(
         lambda: _move(
-            Asked("running", lambda f: f.migrate(job, to)), job, Manner(wait, timeout, state, as_json)
+            Asked("running", lambda f: f.migrate(job, to), to), job, Manner(wait, timeout, state, as_json)
         )
     )
 
@@ -76,11 +76,17 @@ def cancel(
 
 
 class Asked:
-    """A request, and the state that it leads to."""
+    """A request, the state that it leads to, and the place if it names one."""
 
-    def __init__(self, goal: str, ask: Callable[[FleetClient], JobView]) -> None:
+    def __init__(self, goal: str, ask: Callable[[FleetClient], JobView], place: str = "") -> None:
         self.goal = goal
         self.ask = ask
+        self.place = place
+
+    def reached(self, view: JobView) -> bool:
+        """It is so now, whoever has seen to it: another request may have been under way."""
+        there = self.place in ("", view.region) or all(rank.node == self.place for rank in view.ranks)
+        return view.state == self.goal and there
 
 
 class Manner:
@@ -102,33 +108,30 @@ def _move(asked: Asked, job: str, manner: Manner) -> int:
         view = asked.ask(fleet)
         if manner.wait:
             fleet.be_patient(60.0)
-            view = fleet.wait(
-                view.job_id, lambda v: settled(before, v, asked.goal), manner.timeout_s, news.show
-            )
+            view = fleet.wait(view.job_id, lambda v: settled(before, v, asked), manner.timeout_s, news.show)
             news.show(view)
         if manner.json:
             print_json(view)
         elif not manner.wait:
             say(f"{view.name or view.job_id} is {view.state}{f' ({view.reason})' if view.reason else ''}")
-        return _verdict(before, view, asked.goal, manner) if manner.wait else Exit.OK
+        return _verdict(before, view, asked, manner) if manner.wait else Exit.OK
 
 
-def settled(before: JobView, view: JobView, goal: str) -> bool:
+def settled(before: JobView, view: JobView, asked: Asked) -> bool:
     """What was asked for has come true, or has come to nothing."""
-    if view.state == goal and goal != "running":
-        return True
     if view.state not in SETTLED:
         return False
-    if view.state in ("completed", "failed", "cancelled"):
+    if view.state in ("completed", "failed", "cancelled") or asked.reached(view):
         return True
-    # Running or suspended: done only if something has been tried since the request.
-    return bool(_new_moves(before, view))
+    # Running or suspended: it came to nothing only if something has been tried since the request.
+    return bool(_new_moves(before, view, asked.place))
 
 
-def _new_moves(before: JobView, view: JobView) -> list[MoveView]:
+def _new_moves(before: JobView, view: JobView, place: str = "") -> list[MoveView]:
     """What was tried since. A reconnection is not what anybody asks for: it follows a move that was rolled
-    back."""
-    known = {(m.kind, m.started_s) for m in before.moves}
+    back. A move that was under way counts, unless what was asked for comes after it (to another place)."""
+    past = before.moves if before.state in SETTLED or place else before.moves[:-1]
+    known = {(m.kind, m.started_s) for m in past}
     return [m for m in view.moves if (m.kind, m.started_s) not in known and m.kind != "reconnect"]
 
 
@@ -156,13 +159,13 @@ class News:
             say(f"{clock(event.at_s)}  {event.node:<10}  {event.message}{f'  {cost}' if cost else ''}")
 
 
-def _verdict(before: JobView, view: JobView, goal: str, manner: Manner) -> int:
+def _verdict(before: JobView, view: JobView, asked: Asked, manner: Manner) -> int:
     from midstep.cli.output import duration, say, size
 
     named = view.name or view.job_id
-    moves = _new_moves(before, view)
+    moves = _new_moves(before, view, asked.place)
     failed = [m for m in moves if not m.ok]
-    if view.state == goal and (not moves or moves[-1].ok):
+    if asked.reached(view):
         cost = (
             f" in {duration(sum(m.duration_s for m in moves))}, {size(max(m.nbytes for m in moves))}"
             if moves
@@ -173,5 +176,6 @@ def _verdict(before: JobView, view: JobView, goal: str, manner: Manner) -> int:
             say(f"{named} is {view.state}{where}{cost}")
         return Exit.OK
     reason = failed[-1].message if failed else view.failure or view.reason
-    say(f"midstep: {named} is {view.state}, not {goal}{f': {reason}' if reason else ''}")
+    what = f"is {view.state}, not {asked.goal}" if view.state != asked.goal else "was not moved and goes on"
+    say(f"midstep: {named} {what}{f': {reason}' if reason else ''}")
     return Exit.JOB_FAILED if view.state == "failed" else Exit.CONFLICT

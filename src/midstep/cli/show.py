@@ -34,7 +34,7 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
     return [
         ("job", f"{job.job_id}{f' ({job.name})' if job.name else ''}"),
         ("state", f"{job.state}{where}"),
-        ("because", job.reason),
+        ("because", job.reason if job.reason != job.failure else ""),
         ("failure", job.failure),
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("command", shlex.join(job.command)),

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from midstep.client.errors import WaitTimeout
+from midstep.client.errors import NotFound, WaitTimeout
 from midstep.client.http import Transport, no_answer
 from midstep.client.locate import Address, locate
 from midstep.client.types import EventView, Health, JobRequest, JobView, LogView, MigrateRequest, NodeView
@@ -136,6 +136,8 @@ class FleetClient:
 
 
 def _job(job: str) -> str:
+    if not job or "/" in job or job in (".", ".."):  # nobody can be called so, and the path would be another
+        raise NotFound(f"there is no job {job!r}", "`midstep ps --all` lists the jobs", "no_such_job")
     return f"/v1/jobs/{quote(job, safe='')}"
 
 

@@ -53,15 +53,19 @@ def reason(record: JobRecord) -> str:
         return _failure(record)
     if record.stalls:
         stall = record.stalls[0]
-        missing, posted = ", ".join(map(str, stall.missing)), ", ".join(map(str, stall.posted))
         waits = f"{stall.operation} has been waiting for {stall.waiting_s:.0f} s"
-        return f"{waits}: ranks {posted} have called it, ranks {missing} have not"
+        return f"{waits}: {_numbered(stall.posted)} called it, {_numbered(stall.missing)} not"
     if record.waiting and (record.intent is Intent.MIGRATE or record.stage in (Stage.WAITING, Stage.FROZEN)):
         prefix = f"to migrate to {record.target}, it " if record.intent is Intent.MIGRATE else ""
         return prefix + record.waiting
     if record.stage is Stage.RUNNING:
         return _last_failed_move(record)
     return _failure(record) or (f"to {record.target}" if record.target and record.next else "")
+
+
+def _numbered(ranks: tuple[int, ...]) -> str:
+    numbers = ", ".join(map(str, ranks))
+    return f"rank {numbers} has" if len(ranks) == 1 else f"ranks {numbers} have"
 
 
 def node_views(nodes: Mapping[str, NodeStatus], records: Iterable[JobRecord]) -> list[NodeView]:

@@ -88,11 +88,12 @@ def _pinned(
 
 def _allowed(picture: Picture, want: Want) -> list[Node] | Reason:
     """The connected nodes where the job may be, or why there are none."""
-    if want.node is not None and want.node not in {node.name for node in picture.known}:
-        return NoSuchPlace(want.node, tuple(node.name for node in picture.known))
     regions = tuple(sorted({node.region for node in picture.known}))
     if want.region is not None and regions and want.region not in regions:
         return NoSuchPlace(want.region, regions)
+    there = tuple(node.name for node in picture.known if want.region in (None, node.region))
+    if want.node is not None and want.node not in there:
+        return NoSuchPlace(want.node, there)
     wanted_type = want.spec.device_type
     types = tuple(sorted({device.device_type for node in picture.known for device in node.devices}))
     if wanted_type is not None and types and wanted_type not in types:

@@ -73,14 +73,21 @@ def leftovers(paths: StatePaths) -> Leftovers:
 
 
 def purge(paths: StatePaths) -> None:
-    """Remove the state folder. NotAStateFolder: it is not a fleet's."""
+    """Remove the state folder. NotAStateFolder: it is not a fleet's. SubstrateError: something cannot be
+    removed."""
     if not paths.root.exists():
         return
     if read_plan(paths) is None and paths.strangers():
         raise NotAStateFolder(
             f"{paths.root} is not a fleet's state folder", "nothing was removed; check --state"
         )
-    shutil.rmtree(paths.root)
+    try:
+        shutil.rmtree(paths.root)
+    except OSError as error:
+        raise SubstrateError(
+            f"the state folder {paths.root} could not be removed: {error}",
+            "unmount what is mounted in it, or remove it by hand",
+        ) from error
 
 
 def alias(paths: StatePaths) -> str:
@@ -113,9 +120,12 @@ def _empty_nodes(paths: StatePaths) -> int:
 
 
 def _mounts(paths: StatePaths) -> list[str]:
+    """Those of the fleet. What an operator mounts as a vault, a node's folder or all of it is theirs."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return [p for p in points if Path(p) != paths.root and Path(p).is_relative_to(paths.root)]
+    inside = [Path(p) for p in points if Path(p).is_relative_to(paths.root)]
+    own = [p for p in inside if p.is_relative_to(paths.run) or len(p.relative_to(paths.root).parts) > 2]
+    return [str(p) for p in own]
 
 
 def _unmount(paths: StatePaths) -> None:
