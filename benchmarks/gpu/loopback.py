@@ -1,4 +1,4 @@
-"""A controller and agents of this checkout, without network namespaces: nodes are mount namespaces, all on loopback.
+"""A controller and agents of this checkout on loopback: nodes are mount namespaces and nothing more.
 
 What `midstep up` builds needs a kernel with bridges; a rented GPU machine may have none.
 """
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import midstep
@@ -52,12 +52,22 @@ class Node:
             "inject": str(Path(midstep.__path__[0]) / "runtime" / "inject"),
             "criu": str(found.path) if found else None,
         }
-        (self.state / "agent.json").write_text(json.dumps(config))
+        self._config, self._log = config, root / f"{name}.log"
         furnish = ["unshare", "-m", "sh", "-c", _FURNISH, "sh", str(self.state), str(vault)]
         self.holder = subprocess.Popen(furnish, stdout=subprocess.PIPE)
         assert self.holder.stdout is not None and self.holder.stdout.readline() == b"ready\n"
-        inside = ["nsenter", "-t", str(self.holder.pid), "-m", "--", sys.executable, "-m", "midstep.app.agent"]
-        self.agent = start([*inside, "--config", "/run/midstep/node/agent.json"], root / f"{name}.log")
+        self.agent = self._start("")
+
+    def restart(self, crash_at: str = "") -> None:
+        """Kill the agent, if it lives, and start another one, which may be told where to die."""
+        self.agent.kill()
+        self.agent.wait()
+        self.agent = self._start(crash_at)
+
+    def _start(self, crash_at: str) -> subprocess.Popen[bytes]:
+        (self.state / "agent.json").write_text(json.dumps({**self._config, "crash_at": crash_at}))
+        program = [sys.executable, "-m", "midstep.app.agent", "--config", "/run/midstep/node/agent.json"]
+        return start(["nsenter", "-t", str(self.holder.pid), "-m", "--", *program], self._log)
 
     def end(self) -> None:
         """Kill everything that lives in the node's mounts or in copies of them."""
@@ -80,8 +90,14 @@ def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=file, stderr=file, env=env, start_new_session=True)
 
 
+@dataclass
+class Fleet:
+    client: FleetClient
+    nodes: dict[str, Node]
+
+
 @contextmanager
-def fleet(root: Path, nodes: Mapping[str, tuple[Device, ...]], wait_s: float = 60.0) -> Generator[FleetClient]:
+def fleet(root: Path, nodes: Mapping[str, tuple[Device, ...]], wait_s: float = 60.0) -> Generator[Fleet]:
     """A fleet of these nodes in the empty folder `root`, connected. RuntimeError: it did not come up."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -109,7 +125,7 @@ def fleet(root: Path, nodes: Mapping[str, tuple[Device, ...]], wait_s: float = 6
                 if time.monotonic() > end_s:
                     raise RuntimeError("\n".join(log.read_text()[-1500:] for log in root.glob("*.log")))
                 time.sleep(0.2)
-            yield client
+            yield Fleet(client, dict(zip(nodes, made, strict=True)))
     finally:
         for node in made:
             node.end()

@@ -18,6 +18,7 @@ LIMIT_S = {
     "exp4_reduce": 120,
     "exp5_overhead": 300,
     "exp6_edges": 180,
+    "service": 600,
 }
 
 
@@ -35,6 +36,8 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     results = Path(tempfile.mkdtemp()) / "results.jsonl"
     environment = {**os.environ, "MIDSTEP_GPU_RESULTS": str(results)}
+    if "CRIU" in os.environ:
+        environment.setdefault("MIDSTEP_CRIU", os.environ["CRIU"])
     for name, limit_s in LIMIT_S.items():
         print(f"{name}: {run(name, limit_s, environment)}", flush=True)
     lines = results.read_text().splitlines() if results.exists() else []

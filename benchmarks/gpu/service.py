@@ -1,4 +1,4 @@
-"""The service on a GPU: jobs suspended, resumed and moved between nodes, each loss compared with an undisturbed run's.
+"""The service on a GPU: jobs suspended, resumed and moved; each loss is compared with an undisturbed run's.
 
 usage: service.py [cuda|cpu] [PART ...]; JSON lines as they come. `cpu` rehearses all of it without a GPU.
 """
@@ -6,209 +6,208 @@ usage: service.py [cuda|cpu] [PART ...]; JSON lines as they come. `cpu` rehearse
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from common import SCRATCH, emit, wait_for
-from loopback import fleet
+from common import emit, wait_for
+from loopback import Fleet, fleet
+from service_run import CUDA, DEVICE, NODES, ROOT, Run, device, run_plainly, say_equal, submit
 
-from midstep.client.fleet import FleetClient
-from midstep.client.types import JobRequest, JobView
-from midstep.client.workdir import pack, scan
-from midstep.model.fleet import Device
-from midstep.substrate.local.devices import gpu_devices, usable_cpus
-
-JOBS = Path(__file__).resolve().parent / "jobs"
-ENDED = ("completed", "failed", "cancelled")
-CUDA = (sys.argv[1:] or ["cuda"])[0] == "cuda"
-DEVICE = "cuda" if CUDA else "cpu"
-ROOT = SCRATCH / "service"
-BOUND_S = 90.0
-_KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")
-
-
-def device() -> tuple[Device, ...]:
-    cpus = usable_cpus()
-    if not CUDA:
-        return (Device(0, "cpu-1c", tuple(cpus)),)
-    return gpu_devices(cpus)[:1]
+BALLAST_MB = "256" if CUDA else "16"
+LARGE_MB = os.environ.get("MIDSTEP_GPU_LARGE_MB", "4096") if CUDA else "64"
+PLAIN = "plain python without Midstep"
+HOG = """
+import time, torch
+blocks = []
+try:
+    while True:
+        blocks.append(torch.empty(256 << 20, dtype=torch.uint8, device="cuda"))
+except torch.OutOfMemoryError:
+    print("full", flush=True)
+time.sleep(300)
+"""
 
 
-@dataclass
-class Run:
-    """One job of the fleet."""
-
-    client: FleetClient
-    name: str
-    job: str
-    ranks: int
-    texts: dict[int, str] = field(default_factory=dict)
-
-    def log(self, rank: int = 0) -> str:
-        text = self.texts.get(rank, "")
-        while piece := self.client.logs(self.job, rank, len(text.encode())).text:
-            text += piece
-        self.texts[rank] = text
-        return text
-
-    def lines(self, rank: int = 0) -> list[str]:
-        return [line for line in self.log(rank).split("\n")[:-1] if line.startswith(("step ", "weights "))]
-
-    def until_steps(self, count: int) -> None:
-        def enough() -> bool:
-            if self.client.job(self.job).state in ENDED:
-                return len(self.lines()) >= count or self.explain("ended too early")
-            return len(self.lines()) >= count
-
-        wait_for(f"{count} steps of {self.name}: {self.log()[-800:]}", enough, BOUND_S, 0.05)
-
-    def until(self, *states: str) -> JobView:
-        view = self.client.wait(self.job, lambda v: v.state in (*states, *ENDED), BOUND_S)
-        if view.state not in states:
-            self.explain(f"is {view.state}, not {states}")
-        return view
-
-    def explain(self, what: str) -> bool:
-        view = self.client.job(self.job)
-        raise RuntimeError(f"{self.name} {what}: {view.failure} {view.reason} {self.log()[-800:]}")
-
-    def move(self, what: str, ask: Callable[[], object], *states: str, more: int = 5) -> JobView:
-        """Ask for something at a random instant; say what it cost, to the first new line of the log."""
-        time.sleep(random.uniform(0.1, 0.5))
-        at, before, begun_s = len(self.lines()), len(self.client.job(self.job).moves), time.monotonic()
-        ask()
-        self.client.wait(self.job, lambda v: len(v.moves) > before or v.state in ENDED, BOUND_S)
-        view = self.until(*states)
-        done_s = time.monotonic() - begun_s
-        if "running" in states:
-            self.until_steps(at + more)
-        moves = [
-            {
-                "kind": move.kind,
-                "ok": move.ok,
-                "message": move.message,
-                "duration_s": round(move.duration_s, 3),
-                "nbytes": move.nbytes,
-                "steps": {s.step: [round(s.duration_s, 4), s.nbytes] for s in move.steps},
-            }
-            for move in view.moves[before:]
-        ]
-        nodes = sorted({rank.node for rank in view.ranks})
-        whole_s = round(time.monotonic() - begun_s, 3)
-        emit(
-            "service.move", job=self.name, what=what, at_step=at, state=view.state, nodes=nodes,
-            state_s=round(done_s, 3), until_more_steps_s=whole_s, device_used=device_used_bytes(), moves=moves,
-        )  # fmt: skip
-        return view
+@contextmanager
+def plain_beside(*words: str) -> Generator[list[str]]:
+    """The same script without Midstep, at the same time; what it printed is there at the end."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(run_plainly(list(words))))
+    thread.start()
+    try:
+        yield found
+    finally:
+        thread.join()
 
 
-def device_used_bytes() -> int:
-    if not CUDA:
-        return 0
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, capture_output=True, text=True).stdout.split()[0]) << 20
-
-
-def submit(client: FleetClient, name: str, node: str, ranks: int, *words: str) -> Run:
-    env = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith("NVIDIA_")}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env.get('PATH', '')}"
-    blob = client.upload(*pack(scan(JOBS)))
-    command = ("torchrun", f"--nproc_per_node={ranks}", *words) if ranks > 1 else (sys.executable, *words)
-    request = JobRequest(command, 1, ranks, name, env=env, workdir_blob=blob, node=node or None)
-    view = client.submit(request)
-    return Run(client, name, view.job_id, ranks)
-
-
-def say_equal(name: str, run: Run, expected: Callable[[int], list[str]], against: str) -> None:
-    for rank in range(run.ranks):
-        got, wanted = run.lines(rank), expected(rank)
-        first = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), None)
-        equal = got == wanted and bool(got) and got[-1].startswith("weights")
-        emit(
-            "service.equal", job=name, rank=rank, against=against, lines=len(got), expected=len(wanted), equal=equal,
-            first_difference=None if first is None else [got[first], wanted[first]],
-        )  # fmt: skip
-
-
-def ddp(client: FleetClient) -> None:
+def ddp(there: Fleet) -> None:
     """Two ranks that share the GPU: suspended, resumed, moved to the other node, and back."""
-    words = ("service_ddp.py", DEVICE, "600" if CUDA else "200", "256" if CUDA else "16")
-    calm = submit(client, "ddp-calm", "c", 2, *words)
-    run = submit(client, "ddp", "", 2, *words)
+    words = ("service_ddp.py", DEVICE, "600" if CUDA else "200", BALLAST_MB)
+    calm = submit(there.client, "ddp-calm", "c", 2, *words)
+    run = submit(there.client, "ddp", "", 2, *words)
     run.until_steps(20)
-    emit("service.running", job="ddp", nodes=[r.node for r in client.job(run.job).ranks], used=device_used_bytes())
-    run.move("suspend", lambda: client.suspend(run.job), "suspended", more=0)
-    run.move("resume", lambda: client.resume(run.job), "running")
-    run.move("migrate", lambda: client.migrate(run.job, other(client, run)), "running")
-    run.move("migrate back", lambda: client.migrate(run.job, other(client, run)), "running")
+    run.suspend()
+    run.resume()
+    run.migrate()
+    run.migrate("migrate back")
     calm.until("completed")
     run.until("completed")
     say_equal("ddp", run, calm.lines, "an undisturbed run under Midstep")
 
 
-def other(client: FleetClient, run: Run) -> str:
-    here = {rank.node for rank in client.job(run.job).ranks}
-    return "b" if here == {"a"} else "a"
-
-
-def loader(client: FleetClient) -> None:
-    """One rank with forked workers; the first suspension is refused and undone, then it moves twice."""
-    words = ["service_loader.py", DEVICE, "1000" if CUDA else "700", "256" if CUDA else "16"]
-    plain: dict[int, list[str]] = {}
-    thread = threading.Thread(target=lambda: plain.update({0: run_plainly([*words, "/dev/null"])}))
-    thread.start()
-    run = submit(client, "loader", "a", 1, *words, "let-go")
-    run.until_steps(10)
-    run.move("suspend, refused", lambda: client.suspend(run.job), "running", "suspended")
-    let_go = ROOT / "a" / "jobs" / run.job / "home-0" / "work" / "let-go"
-    let_go.touch()
-    run.until_steps(len(run.lines()) + 5)
-    if client.job(run.job).state == "running":
-        run.move("suspend", lambda: client.suspend(run.job), "suspended", more=0)
-    run.move("resume", lambda: client.resume(run.job), "running")
-    run.move("migrate", lambda: client.migrate(run.job, other(client, run)), "running")
+def wide(there: Fleet) -> None:
+    """Four ranks on two nodes, each with a GPU of its own by name: one cut, two agents and proxies."""
+    words = ("service_ddp.py", DEVICE, "400" if CUDA else "120", BALLAST_MB)
+    run = submit(there.client, "wide", "", 4, *words, devices=2)
+    calm = submit(there.client, "wide-calm", "", 4, *words, devices=2)
+    run.until_steps(15)
+    run.suspend()
+    run.resume()
+    run.suspend()
+    run.resume()
+    calm.until("completed")
     run.until("completed")
-    thread.join(BOUND_S)
-    say_equal("loader", run, lambda rank: plain.get(rank, []), "plain python without Midstep")
+    say_equal("wide", run, calm.lines, "an undisturbed run under Midstep")
 
 
-def run_plainly(words: list[str]) -> list[str]:
-    """The same script with the same interpreter, without anything of ours."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "MIDSTEP"))}
-    command = [sys.executable, *words]
-    done = subprocess.run(
-        command, cwd=JOBS, env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=3 * BOUND_S
-    )
-    if done.returncode:
-        emit("service.plain", error=done.stderr[-800:])
-    return [line for line in done.stdout.split("\n") if line.startswith(("step ", "weights "))]
+def loader(there: Fleet) -> None:
+    """One rank with forked workers; the first suspension is refused and undone, then it moves twice."""
+    words = ("service_loader.py", DEVICE, "1000" if CUDA else "700", BALLAST_MB)
+    with plain_beside(*words, "/dev/null") as plain:
+        run = submit(there.client, "loader", "a", 1, *words, "let-go")
+        run.until_steps(10)
+        run.move("suspend, refused", lambda: there.client.suspend(run.job), "running")
+        (there.nodes["a"].state / "jobs" / run.job / "home-0" / "work" / "let-go").touch()
+        run.until_steps(len(run.lines()) + 5)
+        run.suspend()
+        run.resume()
+        run.migrate()
+        run.until("completed")
+    say_equal("loader", run, lambda _: plain, PLAIN)
 
 
-PARTS = {"ddp": ddp, "loader": loader}
+def graphs(there: Fleet) -> None:
+    """A training step that is one CUDA graph, with expandable segments and pinned memory."""
+    words = ("service_graph.py", DEVICE, "900" if CUDA else "400")
+    with plain_beside(*words) as plain:
+        run = submit(there.client, "graphs", "", 1, *words)
+        run.until_steps(10)
+        run.suspend()
+        run.resume()
+        run.migrate()
+        run.until("completed")
+    say_equal("graphs", run, lambda _: plain, PLAIN)
+
+
+def large(there: Fleet) -> None:
+    """A rank with more on its device, alone on the machine; the second cut with huge pages."""
+    words = ("service_loader.py", DEVICE, "400", LARGE_MB, "/dev/null")
+    run = submit(there.client, "large", "", 1, *words)
+    run.until_steps(10)
+    run.suspend()
+    run.resume()
+    with huge_pages():
+        run.suspend("suspend, huge pages")
+        run.resume("resume, huge pages")
+    run.until("completed")
+    say_equal("large", run, lambda _: run_plainly(list(words)), PLAIN)
+
+
+@contextmanager
+def huge_pages() -> Generator[None]:
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"
+    before = Path(path).read_text().split("[")[1].split("]")[0]
+    try:
+        Path(path).write_text("always" if CUDA else before)
+        yield
+    finally:
+        Path(path).write_text(before)
+
+
+def crash(there: Fleet) -> None:
+    """The agent is killed before and after what it asks of the GPU; another one finishes or undoes it."""
+    words = ("service_loader.py", DEVICE, "1500" if CUDA else "900", BALLAST_MB, "/dev/null")
+    with plain_beside(*words) as plain:
+        run, node = submit(there.client, "crash", "a", 1, *words), there.nodes["a"]
+        run.until_steps(10)
+        points = ["gpu.cuda-lock:after", "gpu.cuda-checkpoint:after"] if CUDA else ["dump.freeze:after"]
+        for point in [*points, "dump.dump:before", "dump.dump:after"]:
+            node.restart(point)
+            run.until_running(5)
+            what = f"suspend, killed at {point}"
+            run.move(what, lambda: reborn(there, run, "suspend"), "suspended", more=0)
+            run.resume()
+        points = ["gpu.cuda-restore:before", "gpu.cuda-restore:after"] if CUDA else ["run.thaw:after"]
+        for point in points:
+            run.suspend()
+            node.restart(point)
+            wait_for("the node", lambda: there.client.health().nodes_connected == len(there.nodes), 30)
+            run.move(f"resume, killed at {point}", lambda: reborn(there, run, "resume"), "running")
+        run.until("completed")
+    say_equal("crash", run, lambda _: plain, PLAIN)
+
+
+def reborn(there: Fleet, run: Run, ask: str) -> None:
+    """Ask for something at which the agent of node a will die, and start another agent when it has."""
+    getattr(there.client, ask)(run.job)
+    there.nodes["a"].agent.wait(40)
+    there.nodes["a"].restart()
+
+
+def full(there: Fleet) -> None:
+    """Resumed onto a GPU that another program has filled: it stays suspended until there is room."""
+    words = ("service_loader.py", DEVICE, "300", BALLAST_MB, "/dev/null")
+    with plain_beside(*words) as plain:
+        run = submit(there.client, "full", "", 1, *words)
+        run.until_steps(10)
+        run.suspend()
+    hog = subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE) if CUDA else None
+    if hog is not None and hog.stdout is not None:
+        emit("service.hog", said=hog.stdout.readline().decode().strip())
+        run.move("resume, full", lambda: there.client.resume(run.job), "suspended", more=0)
+        hog.kill()
+        hog.wait()
+    run.resume()
+    run.until("completed")
+    say_equal("full", run, lambda _: plain, PLAIN)
+
+
+PARTS = {
+    "ddp": ddp, "wide": wide, "loader": loader, "graphs": graphs, "crash": crash, "full": full,
+    "large": large,
+}  # fmt: skip
 
 
 def main() -> None:
     wanted = sys.argv[2:] or list(PARTS)
     begun_s = time.monotonic()
-    with fleet(ROOT, {name: device() for name in "abc"}) as client:
+    with fleet(ROOT, {name: device() for name in NODES}) as there:
         emit("service.up", up_s=time.monotonic() - begun_s, devices=[d.device_type for d in device()])
         for name in wanted:
             begun_s = time.monotonic()
             try:
-                PARTS[name](client)
-            except Exception as error:
-                emit("service.failed", part=name, error=f"{type(error).__name__}: {error}"[:3000])
-                for log in sorted(ROOT.glob("*.log")):
-                    emit("service.log", name=log.name, end=log.read_text(errors="replace")[-2500:])
+                PARTS[name](there)
+            except (Exception, SystemExit) as error:
+                explain(there, name, error)
+                if isinstance(error, SystemExit):
+                    raise
             emit("service.part", part=name, duration_s=round(time.monotonic() - begun_s, 1))
     shutil.rmtree(ROOT, ignore_errors=True)
+
+
+def explain(there: Fleet, part: str, error: BaseException) -> None:
+    emit("service.failed", part=part, error=f"{type(error).__name__}: {error}"[:3000])
+    for job in there.client.jobs():
+        end = there.client.logs(job.job_id, 0).text[-1500:]
+        emit("service.job", name=job.name, state=job.state, failure=str(job.failure), log=end)
+    for log in sorted(ROOT.glob("*.log")):
+        emit("service.log", name=log.name, end=log.read_text(errors="replace")[-2500:])
 
 
 if __name__ == "__main__":

@@ -86,3 +86,14 @@ def test_checkpoint_without_lock_is_refused(driver, start):
     with pytest.raises(CudaRefused):
         driver.checkpoint([job.pid])
     job.goes_on()
+
+
+def test_it_can_be_told_which_gpu_to_restore_to(driver, start):
+    """Its own one, here: that needs no second GPU, but all of the call."""
+    job = start()
+    driver.lock([job.pid], 10_000)
+    driver.checkpoint([job.pid])
+    uuids = driver.gpu_uuids()
+    driver.restore([job.pid], {job.pid: [(uuid, uuid) for uuid in uuids]})
+    driver.unlock([job.pid])
+    job.goes_on()

@@ -1,7 +1,7 @@
 """One rank with DataLoader workers; needs no Midstep: run plainly it prints the same lines.
 
-usage: service_loader.py DEVICE STEPS BALLAST_MB FILE: until FILE is there it holds something open that no process may have
-that is to move (a device file).
+usage: service_loader.py DEVICE STEPS BALLAST_MB FILE: until FILE is there it holds something open that no
+process may have that is to move (a device file).
 """
 
 import hashlib
@@ -40,7 +40,8 @@ def main():
     torch.manual_seed(7)
     if DEVICE == "cuda":
         assert torch.cuda.device_count() >= 1  # torch opens NVML for this
-    model = nn.Sequential(nn.Linear(WIDTH, 2048), nn.GELU(), nn.Dropout(0.2), nn.Linear(2048, WIDTH)).to(DEVICE)
+    layers = nn.Linear(WIDTH, 2048), nn.GELU(), nn.Dropout(0.2), nn.Linear(2048, WIDTH)
+    model = nn.Sequential(*layers).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     data = torch.randn(BALLAST_MB * 256, 1024, device=DEVICE)
     loader = DataLoader(Numbers(), batch_size=32, num_workers=2, pin_memory=DEVICE == "cuda", shuffle=True)
@@ -57,7 +58,8 @@ def main():
             os.close(held)
             held = -1
         time.sleep(0.02)  # long enough for all that is to happen to it
-    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters())).hexdigest()
+    parameters = b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters())
+    weights = hashlib.sha256(parameters).hexdigest()
     print(f"weights {weights} data {data.sum().item().hex()}", flush=True)
 
 

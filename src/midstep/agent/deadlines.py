@@ -20,6 +20,10 @@ _BASE_S = {
     "kill": 20.0,
     "collect": 60.0,
     "remove": 60.0,
+    "cuda-lock": 30.0,  # kernels that were submitted may last
+    "cuda-checkpoint": 200.0,  # 80 GB at a quarter of the slowest rate seen
+    "cuda-restore": 90.0,
+    "cuda-unlock": 30.0,
 }
 # The slowest storage that we plan for; below that, a step fails by its deadline and says so.
 _SLOWEST_BYTES_PER_S = 20e6

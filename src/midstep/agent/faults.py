@@ -24,6 +24,10 @@ STEPS = (
     "end.kill",
     "end.collect",
     "end.remove",
+    "gpu.cuda-lock",  # by themselves: only jobs that use CUDA pass these
+    "gpu.cuda-checkpoint",
+    "gpu.cuda-restore",
+    "gpu.cuda-unlock",
 )
 POINTS = tuple(f"{step}:{side}" for step in STEPS for side in ("before", "after"))
 

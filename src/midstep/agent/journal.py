@@ -29,6 +29,15 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
+class CudaRank:
+    """A rank whose device state is, or is being moved to, its host memory."""
+
+    pids: tuple[int, ...]  # of its processes that use CUDA, in the rank's own numbering
+    gpus: tuple[str, ...] = ()  # UUIDs (hex) of the GPUs that it was started with
+    nbytes: int = 0  # that it will take on its GPU again, about
+
+
+@dataclass(frozen=True, slots=True)
 class JobEntry:
     """A job on this node. ``processes`` are those that were started or restored and have not been reported as
     ended."""
@@ -46,6 +55,7 @@ class JobEntry:
     frozen: dict[str, object] = field(
         default_factory=dict[str, object]
     )  # freeze.Frozen as JSON, until the thaw
+    cuda: dict[int, CudaRank] = field(default_factory=dict[int, CudaRank])  # from the lock to the unlock
     cut: str | None = None  # the snapshot at which the processes stand still, until they are thawed
     target: str | None = None  # DUMPING, DUMPED
     tried: Aim | None = None  # FAILED: what was tried

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Sequence
 
 from midstep.agent.config import AgentConfig
 from midstep.agent.drivers.cell import CELL, passthrough_for
+from midstep.agent.gpus import gpu_environment
 from midstep.model import launch
 from midstep.model.job import JobSpec, RankPlace
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def rank_environment(config: AgentConfig, job_id: str, spec: JobSpec, place: RankPlace) -> dict[str, str]:
-    """All of a rank's environment. The job's own variables win over everything but what injects the runtime,
-    where a rank stands comes from its place: nothing in it changes when the job moves."""
+def rank_environment(
+    config: AgentConfig, job_id: str, spec: JobSpec, place: RankPlace, on_node: Sequence[RankPlace] = ()
+) -> dict[str, str]:
+    """All of a rank's environment. The job's own variables win over everything but what injects the runtime
+    and which GPUs it has; where a rank stands comes from its place: nothing in it changes when the job moves.
+    ``on_node``: all ranks of the job on this node."""
     nominal = launch.RankPlace(place.rank, spec.world_size, place.local_world_size)
     numbers = launch.rank_environment(nominal, job_id)
     numbers |= {
@@ -26,7 +31,8 @@ def rank_environment(config: AgentConfig, job_id: str, spec: JobSpec, place: Ran
     }
     own = [path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path]
     injected = {"MIDSTEP_RUN": str(CELL / "run"), "PYTHONPATH": os.pathsep.join([str(config.inject), *own])}
-    return {**_base(spec.uid), **numbers, **spec.env, **injected}
+    gpus = gpu_environment(config, place, on_node or (place,))
+    return {**_base(spec.uid), **numbers, **spec.env, **injected, **gpus}
 
 
 def passthrough(config: AgentConfig, spec: JobSpec) -> tuple[str, ...]:

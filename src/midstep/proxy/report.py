@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from midstep.mailbox.contract import DType, Kind
+from midstep.proxy.boxes import Posted
 from midstep.proxy.engine import Engine
 from midstep.proxy.groups import Group, describe, words
 
@@ -91,7 +92,7 @@ def _collectives(group: Group) -> Iterable[PendingOp]:
             group.world,
             group.name,
             op.seq,
-            words(head),
+            _words_of_all(group, op.arrived) or words(head),
             Kind(head.kind).name,
             DType(head.dtype).name,
             head.total,
@@ -100,6 +101,17 @@ def _collectives(group: Group) -> Iterable[PendingOp]:
             _ranks(group, [me for me in group.local if me not in op.arrived]),
             _ranks(group, unknown),
         )
+
+
+def _words_of_all(group: Group, arrived: Mapping[int, Posted]) -> str:
+    """What the ranks here have posted, by rank where they do not agree."""
+    by_words: dict[str, list[int]] = {}
+    for me, post in sorted(arrived.items()):
+        by_words.setdefault(words(describe(post, group)), []).append(me)
+    if len(by_words) < 2:
+        return "".join(by_words)
+    by_ranks = ((text, ", ".join(map(str, _ranks(group, ranks)))) for text, ranks in by_words.items())
+    return "; ".join(f"{text} by ranks {ranks}" for text, ranks in by_ranks)
 
 
 def _pairs(group: Group) -> Iterable[PendingOp]:

@@ -1,4 +1,6 @@
-"""Loads the runtime into a job's interpreter, when and only when it imports ``torch.distributed`` (or ``torch.cuda``).
+"""Loads the runtime into a job's interpreter, when and only when it imports ``torch.distributed``.
+
+(``gpus`` is an exception: it minds forks and ``torch.cuda`` in every interpreter of a job.)
 
 The folder's packages are loaded under a private name, so that neither Midstep's folder nor what it depends on
 is ever on the job's path. Standard library only; any error while hooking leaves the job's import as it was.

@@ -1,8 +1,8 @@
 """What a process leaves open on an NVIDIA GPU without using it, and what could not be moved with it.
 
-Two things would keep a job from being moved although none of its processes needs them: what a forked child of a process that
-uses CUDA inherits (DataLoader workers; CUDA cannot be used in such a child), and NVML, which torch opens to count the
-devices and never closes. Standard library only; loaded before torch.
+Two things would keep a job from being moved although none of its processes needs them: what a forked child of
+a process that uses CUDA inherits (DataLoader workers; CUDA cannot be used in such a child), and NVML, which
+torch opens to count the devices and never closes. Standard library only; loaded before torch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def install() -> None:
 
 
 def let_go() -> None:
-    """Put the null device in place of the device files that are open, and empty memory in place of those mapped.
+    """Put the null device in place of device files that are open, and empty memory in place of those mapped.
 
-    So whatever of the CUDA library runs in the child, at its exit for one, finds nothing of the GPU and does no harm.
+    So whatever of the CUDA library runs in the child, at its exit for one, finds nothing of the GPU.
     """
     if not os.path.exists(CONTROL):
         return
@@ -40,7 +40,7 @@ def let_go() -> None:
 
 
 def _open_devices() -> List[int]:
-    found = []
+    found: List[int] = []
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink("/proc/self/fd/" + name).startswith(_PREFIX):
@@ -51,7 +51,7 @@ def _open_devices() -> List[int]:
 
 
 def _mapped_devices() -> List[Tuple[int, int]]:
-    found = []
+    found: List[Tuple[int, int]] = []
     with open("/proc/self/maps") as maps:
         for line in maps:
             words = line.split(None, 5)

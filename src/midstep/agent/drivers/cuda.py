@@ -7,60 +7,39 @@ It calls the checkpoint interface of libcuda (570 or newer) on other processes, 
 Each phase takes all ranks of a node in one pass. When lock or checkpoint fails for one, all are rolled back
 to running. libcuda is loaded at the first need: a machine without a GPU imports this, and `available()` says
 why it is of no use there. What NVIDIA's driver was seen to do: docs/internals/gpu.md.
-
-CudaDriverError
-|-- CudaUnavailable  no driver, or one that is too old: the operator's; do not retry
-|-- CudaBusy         not locked in time (a long kernel, a stopped rank): nobody's; all run again; retry later
-|-- CudaRefused      NVIDIA's driver will not take this rank (managed memory, ...): the job's; all run again
-`-- CudaBroken       a rank is in no known state, or cannot be rolled back: kill it, go back to a snapshot
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
-from pathlib import Path
 
-from midstep.agent.drivers.errors import Broken, DriverError, TooSlow
+from midstep.agent.drivers.cuda_processes import (
+    holds_devices,
+    is_stopped,
+    kernel_driver_version,
+    machine_has_gpus,
+    resident_bytes,
+)
+from midstep.agent.drivers.libcuda import (
+    NOT_READY,
+    SUCCESS,
+    CudaBroken,
+    CudaBusy,
+    CudaDriverError,
+    CudaRefused,
+    CudaUnavailable,
+    GpuPair,
+    GpuPairs,
+    Libcuda,
+    Phase,
+    State,
+)
 
-
-class CudaDriverError(DriverError):
-    """Anything that goes wrong here; `codes` has the driver's word for each pid."""
-
-    def __init__(self, message: str, codes: Mapping[int, str] | None = None) -> None:
-        super().__init__(message)
-        self.codes = dict(codes or {})
-
-
-class CudaUnavailable(CudaDriverError): ...
-
-
-class CudaBusy(CudaDriverError, TooSlow): ...
-
-
-class CudaRefused(CudaDriverError): ...
-
-
-class CudaBroken(CudaDriverError, Broken): ...
-
-
-class State(IntEnum):
-    RUNNING = 0
-    LOCKED = 1
-    CHECKPOINTED = 2
-    FAILED = 3
-
-
-class Phase(Enum):
-    LOCK = "cuCheckpointProcessLock"
-    CHECKPOINT = "cuCheckpointProcessCheckpoint"
-    RESTORE = "cuCheckpointProcessRestore"
-    UNLOCK = "cuCheckpointProcessUnlock"
+_ANSWER_S = 15.0  # what a lock may take beyond its own timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +66,6 @@ class PhaseReport:
     @property
     def moved_bytes(self) -> int:
         return sum(rank.moved_bytes for rank in self.ranks)
-
-
-GpuPair = tuple[bytes, bytes]  # UUIDs (16 bytes each) of the GPU checkpointed and of the one to restore to
-GpuPairs = Mapping[int, Sequence[GpuPair]]  # by pid
-NOT_READY = 600
-_ANSWER_S = 15.0  # what a lock may take beyond its own timeout
-SUCCESS = 0
 
 
 class CudaDriver:
@@ -149,7 +121,7 @@ class CudaDriver:
         return report
 
     def restore(self, pids: Sequence[int], gpu_pairs: GpuPairs | None = None) -> PhaseReport:
-        """Take a device again and fill it. The pairs of a pid must name every GPU that was in use (driver 580)."""
+        """Take a device again and fill it. A pid's pairs must name every GPU that was in use (driver 580)."""
         report = self.run_phase(Phase.RESTORE, pids, gpu_pairs=gpu_pairs)
         self._require(report)
         return report
@@ -183,7 +155,8 @@ class CudaDriver:
         if not codes:
             return
         if any(rank.code is None for rank in report.ranks):
-            raise CudaBroken(f"{report.phase.value} did not return in {report.duration_s:.0f} s: {codes}", codes)
+            late = f"{report.phase.value} did not return in {report.duration_s:.0f} s: {codes}"
+            raise CudaBroken(late, codes)
         self.rollback(pids)
         busy = all(rank.code in (SUCCESS, NOT_READY) for rank in report.ranks)
         raise (CudaBusy if busy else CudaRefused)(
@@ -234,113 +207,22 @@ class CudaDriver:
             return self._loaded
 
 
-class _LockArgs(ctypes.Structure):
-    _fields_ = [("timeout_ms", ctypes.c_uint), ("reserved", ctypes.c_char * 60)]
-
-
-class _RestoreArgs(ctypes.Structure):
-    _fields_ = [("pairs", ctypes.c_void_p), ("count", ctypes.c_uint), ("reserved", ctypes.c_char * 52)]
-
-
-class Libcuda:
-    """The few symbols used. Every argument block of the interface has 64 bytes; it may be left out (null)."""
-
-    def __init__(self, soname: str = "libcuda.so.1") -> None:
-        try:
-            self._library = ctypes.CDLL(soname)
-            self._library[Phase.LOCK.value]
-        except OSError as error:
-            raise CudaUnavailable(f"libcuda cannot be loaded: {error}") from error
-        except AttributeError as error:
-            raise CudaUnavailable(
-                "libcuda has no process checkpoint: driver 570 or newer is needed"
-            ) from error
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers as nvidia-smi gives them
-        if code := int(self._library.cuInit(0)):
-            raise CudaUnavailable(f"cuInit: {self.error_name(code)}")
-
-    def call(self, phase: Phase, pid: int, timeout_ms: int = 0, gpu_pairs: Sequence[GpuPair] = ()) -> int:
-        arguments: ctypes.Structure | None = None
-        flat = b"".join(old + new for old, new in gpu_pairs)
-        buffer = ctypes.create_string_buffer(flat, max(1, len(flat)))
-        if phase is Phase.LOCK:
-            arguments = _LockArgs(timeout_ms=timeout_ms)
-        elif phase is Phase.RESTORE and gpu_pairs:
-            arguments = _RestoreArgs(pairs=ctypes.addressof(buffer), count=len(gpu_pairs))
-        pointer = ctypes.byref(arguments) if arguments is not None else None
-        return int(self._library[phase.value](ctypes.c_int(pid), pointer))
-
-    def state(self, pid: int) -> tuple[int, int]:
-        value = ctypes.c_int(-1)
-        code = int(self._library.cuCheckpointProcessGetState(ctypes.c_int(pid), ctypes.byref(value)))
-        return code, value.value
-
-    def gpu_uuids(self) -> tuple[bytes, ...]:
-        count = ctypes.c_int()
-        self._check(self._library.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
-        found: list[bytes] = []
-        for ordinal in range(count.value):
-            uuid = ctypes.create_string_buffer(16)
-            self._check(self._library.cuDeviceGetUuid_v2(uuid, ctypes.c_int(ordinal)), "cuDeviceGetUuid")
-            found.append(uuid.raw)
-        return tuple(found)
-
-    def _check(self, code: int, doing: str) -> None:
-        if code:
-            raise CudaUnavailable(f"{doing}: {self.error_name(code)}")
-
-    def restore_thread(self, pid: int) -> tuple[int, int]:
-        value = ctypes.c_int(-1)
-        code = int(
-            self._library.cuCheckpointProcessGetRestoreThreadId(ctypes.c_int(pid), ctypes.byref(value))
-        )
-        return code, value.value
-
-    def error_name(self, code: int | None) -> str:
-        if code is None:
-            return "NO_ANSWER"
-        text = ctypes.c_char_p()
-        self._library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
-        return text.value.decode() if text.value else str(code)
-
-
-def kernel_driver_version() -> str:
-    try:
-        return Path("/sys/module/nvidia/version").read_text().strip()
-    except OSError:
-        return ""
-
-
-def machine_has_gpus() -> bool:
-    """Whether NVIDIA's driver is loaded here: without it nothing else in this module need be asked."""
-    return os.path.exists("/dev/nvidiactl")
-
-
-def holds_devices(pid: int) -> bool:
-    """Whether a process has a device file of NVIDIA's open: any that uses CUDA does, unless checkpointed."""
-    try:
-        for number in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                if os.readlink(f"/proc/{pid}/fd/{number}").startswith("/dev/nvidia"):
-                    return True
-            except OSError:
-                continue
-    except OSError:
-        return False
-    return False
-
-
-def is_stopped(pid: int) -> bool:
-    """By a signal or a tracer; a frozen cgroup does not show here."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    except (OSError, IndexError):
-        return False
-
-
-def resident_bytes(pid: int) -> int:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGESIZE")
+__all__ = [
+    "CudaBroken",
+    "CudaBusy",
+    "CudaDriver",
+    "CudaDriverError",
+    "CudaRefused",
+    "CudaSupport",
+    "CudaUnavailable",
+    "GpuPair",
+    "GpuPairs",
+    "Libcuda",
+    "Phase",
+    "PhaseReport",
+    "RankPhase",
+    "State",
+    "holds_devices",
+    "is_stopped",
+    "machine_has_gpus",
+]

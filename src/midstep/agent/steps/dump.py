@@ -1,9 +1,9 @@
 """DUMP: the job's share on this node stands still, at a cut, and is in the vault; its processes are still
 here, stopped.
 
-freeze (nothing new can be posted) -> drain (what all had posted is done; nothing is on its way) -> dump
-(process images) -> store (homes copied, part written). Anything that fails before the end is undone and the
-ranks go on.
+on GPUs lock and checkpoint (device state in host memory), then freeze (nothing new can be posted) -> drain
+(what all had posted is done; nothing is on its way) -> dump (process images) -> store (homes copied, part
+written). Anything that fails before the end is undone and the ranks go on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from midstep.agent.drivers.launch import RankProcess, alive, processes
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
 from midstep.agent.steps.base import Job, blocking, step
+from midstep.agent.steps.cuda import leave_devices, roll_back_devices
 from midstep.agent.transfer import remove_tree, tree_bytes
 from midstep.model.phase import Phase
 from midstep.proxy.report import Drained
@@ -37,19 +39,22 @@ async def dump(job: Job, wanted: Assignment) -> None:
         phase=Phase.DUMPING, target=wanted.target, tried=None, failure=None, steps=(), store={}, nbytes=0
     )
     try:
+        device_bytes = await leave_devices(job)
         frozen = await _freeze(job)
-        drained = await _drain(job)
+        drained = await _drain(job, device_bytes)
         nbytes = await _write_part(job, wanted.target, frozen)
     except BaseException as error:
         intact = not isinstance(error, StepFailed) or error.failure.intact
-        await roll_back(job, thaw=intact)
+        ran = isinstance(error, StepFailed) and error.failure.step.startswith("cuda-")
+        await roll_back(job, thaw=intact, froze=not ran)
         raise
     store = {key: base64.b64encode(value).decode() for key, value in (drained.store or {}).items()}
     job.save(phase=Phase.DUMPED, cut=wanted.target, store=store, nbytes=nbytes, steps=tuple(job.steps))
 
 
-async def roll_back(job: Job, thaw: bool = True) -> None:
-    """Undo a dump that was begun: its files go, the ranks go on."""
+async def roll_back(job: Job, thaw: bool = True, froze: bool = True) -> None:
+    """Undo a dump that was begun: its files go, the ranks go on. Not ``froze``: they are not stopped yet, and
+    what the job itself has stopped must stay so."""
     entry = job.entry
     if entry.target is not None and not job.means.vault.exists(entry.target):
         folder = job.means.vault.stage(entry.target)
@@ -59,7 +64,9 @@ async def roll_back(job: Job, thaw: bool = True) -> None:
         with contextlib.suppress(OSError):
             folder.rmdir()  # unless other nodes have parts in it
     if thaw:
-        await blocking(partial(freeze.thaw, list(entry.processes.values()), frozen_record(job)))
+        if froze:
+            await blocking(partial(freeze.thaw, list(entry.processes.values()), frozen_record(job)))
+        await roll_back_devices(job)
         job.save(frozen={}, cut=None)
 
 
@@ -81,9 +88,10 @@ async def _freeze(job: Job) -> freeze.Frozen:
     return frozen
 
 
-async def _drain(job: Job) -> Drained:
+async def _drain(job: Job, device_bytes: int) -> Drained:
+    """The other nodes' markers come after their ranks have left their devices: about as long as ours took."""
     assert job.proxy is not None
-    async with step(job, "dump", "drain", intact=True) as current:
+    async with step(job, "dump", "drain", intact=True, nbytes=device_bytes) as current:
         return await job.proxy.drain(current.limit_s)
 
 
@@ -92,6 +100,7 @@ async def _write_part(job: Job, target: str, frozen: freeze.Frozen) -> int:
     record: dict[str, object] = {
         **frozen.to_json(),
         "exits": {str(r): code for r, code in entry.exits.items()},
+        "cuda": {str(r): asdict(rank) for r, rank in entry.cuda.items()},
     }
     folder = vault.stage(target)
     files: dict[str, int] = {}

@@ -12,14 +12,17 @@ import os
 from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from midstep.agent.drivers import launch
 from midstep.agent.drivers.cell import prepare_home
 from midstep.agent.drivers.criu import RestoreSpec
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
-from midstep.agent.journal import JobEntry
+from midstep.agent.journal import CudaRank, JobEntry
 from midstep.agent.rankenv import passthrough
 from midstep.agent.steps.base import Job, blocking, cpus_of, step
+from midstep.agent.steps.cuda import refuse_full_devices
 from midstep.agent.steps.end import remove_everything, stop_proxy
 from midstep.agent.transfer import tree_bytes
 from midstep.model.job import SnapshotRef
@@ -27,6 +30,8 @@ from midstep.model.phase import Failure, Fault, Phase
 from midstep.proxy.config import ProxyConfig
 from midstep.vault.snapshots import Manifest
 from midstep.wire.agent import Assignment
+
+_CUDA_RANKS = TypeAdapter(dict[int, CudaRank])
 
 
 async def hold(job: Job, wanted: Assignment) -> None:
@@ -43,7 +48,7 @@ async def hold(job: Job, wanted: Assignment) -> None:
         await _start_proxy(job, wanted.store, wanted.epoch)
     except BaseException:
         await remove_everything(job)
-        job.save(processes={}, exits={}, frozen={}, cut=None)
+        job.save(processes={}, exits={}, frozen={}, cuda={}, cut=None)
         raise
     job.save(phase=Phase.HELD, steps=tuple(job.steps))
 
@@ -107,9 +112,11 @@ async def _restore(job: Job, source: SnapshotRef) -> None:
         for number in job.entry.homes:
             current.nbytes += await blocking(partial(_bring_home, job, folder, number, current.limit_s))
         floors = {rank: _size(job.log(rank)) for rank in job.entry.ranks}
-        job.save(log_floors=floors, frozen=_frozen_of(manifest, job.entry))
+        frozen = _frozen_of(manifest, job.entry)
+        job.save(log_floors=floors, frozen=frozen, cuda=_cuda_of(manifest, job.entry))
     async with step(job, "hold", "restore", intact=False, nbytes=manifest.nbytes) as current:
         ended = _exits_of(manifest)
+        await refuse_full_devices(job)
         here = {rank: ended[rank] for rank in job.entry.ranks if rank in ended}
         job.save(exits=here)
         # All of them to their end before a rollback: a restore that is still running would leave a rank
@@ -162,6 +169,12 @@ def _exits_of(manifest: Manifest) -> dict[int, int]:
         if isinstance(found, dict):
             ended.update({int(rank): int(code) for rank, code in found.items()})  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return ended
+
+
+def _cuda_of(manifest: Manifest, entry: JobEntry) -> dict[int, CudaRank]:
+    """Those of these ranks that had left their devices, whichever nodes dumped them."""
+    found = [_CUDA_RANKS.validate_python(part.frozen.get("cuda") or {}) for part in manifest.parts]
+    return {rank: left for ranks in found for rank, left in ranks.items() if rank in entry.ranks}
 
 
 def _refuse_in_place(manifest: Manifest, entry: JobEntry) -> None:

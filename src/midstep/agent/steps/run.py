@@ -9,6 +9,7 @@ from midstep.agent.drivers import freeze, launch
 from midstep.agent.orphans import find_orphans
 from midstep.agent.rankenv import passthrough, rank_environment
 from midstep.agent.steps.base import Job, blocking, cpus_of, step
+from midstep.agent.steps.cuda import enter_devices
 from midstep.agent.steps.dump import frozen_record
 from midstep.model.job import RankPlace
 from midstep.model.phase import Phase
@@ -54,6 +55,7 @@ async def _thaw(job: Job) -> None:
         )  # before it is untrue: who reads this later must not take moving ranks for that cut
         await blocking(partial(freeze.thaw, ranks, frozen))
     job.save(frozen={})
+    await enter_devices(job)
 
 
 async def _launch(job: Job) -> None:
@@ -85,7 +87,7 @@ def _launch_of(job: Job, place: RankPlace) -> launch.RankLaunch:
         job_id=entry.job_id,
         rank=place.rank,
         argv=spec.command,
-        env=rank_environment(config, entry.job_id, spec, place),
+        env=rank_environment(config, entry.job_id, spec, place, entry.place.ranks),
         uid=spec.uid,
         gid=spec.gid,
         cpus=cpus_of(place),

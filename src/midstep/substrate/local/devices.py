@@ -1,5 +1,5 @@
 """What this machine has: groups of CPU cores, or GPUs. GPUs are listed as the driver lists them and are
-shared by all nodes; embedded fleets have not been tried on GPUs yet."""
+shared by all nodes of an embedded fleet."""
 
 from __future__ import annotations
 
@@ -44,12 +44,10 @@ def gpu_devices(cpus: list[int]) -> tuple[Device, ...]:
 
 
 def gpu_type(product: str) -> str:
-    """'NVIDIA H100 80GB HBM3' -> 'nvidia-h100': the model, not its memory or slot."""
-    words = re.findall(r"[A-Za-z0-9]+", product.lower())
-    model = next(
-        (w for w in words if re.search(r"\d", w) and not w.endswith("gb")), words[-1] if words else "gpu"
-    )
-    return f"nvidia-{model}"
+    """'NVIDIA H100 80GB HBM3' -> 'nvidia-h100-80gb-hbm3'. All of the name: what was on a GPU can only be put
+    on another one of the same chip and memory."""
+    words = re.findall(r"[a-z0-9]+", product.lower())
+    return "-".join(["nvidia", *(word for word in words if word != "nvidia")])
 
 
 def _share(cpus: list[int], index: int, size: int) -> tuple[int, ...]:
