@@ -51,11 +51,18 @@ def fleet(own_fleet: MakeFleet) -> Fleet:
 
 @pytest.fixture(autouse=True)
 def leave_no_job(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails must not leave its jobs on the devices of the next one."""
+    """A test that fails must not leave its jobs on the devices of the next one. (Jobs that were there before
+    it belong to fixtures of a wider scope.)"""
+    if "fleet" not in request.fixturenames:
+        yield
+        return
+    shared: Fleet = request.getfixturevalue("fleet")
+    before = _living(shared)
     yield
-    if "fleet" in request.fixturenames:
-        shared: Fleet = request.getfixturevalue("fleet")
-        with shared.client() as client:
-            running = [job.job_id for job in client.jobs() if job.state not in ENDED]
-        for job_id in running:
-            shared.cancel(job_id)
+    for job_id in sorted(_living(shared) - before):
+        shared.cancel(job_id)
+
+
+def _living(fleet: Fleet) -> set[str]:
+    with fleet.client() as client:
+        return {job.job_id for job in client.jobs() if job.state not in ENDED}

@@ -9,7 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from midstep.substrate.local.processes import identify, kill, load, save, send, spawn, stop, with_argument
+from midstep.substrate.local.processes import (
+    identify,
+    kill,
+    load,
+    save,
+    send,
+    spawn,
+    stop,
+    wait_for,
+    with_argument,
+)
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -66,7 +76,8 @@ def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
 def test_a_process_is_found_by_an_argument(tmp_path: Path) -> None:
     process = subprocess.Popen([*SLEEPER, str(tmp_path)])
     try:
-        assert [i.pid for i in with_argument(str(tmp_path))] == [process.pid]
+        # Popen returns as soon as the descriptors close in exec, a moment before the arguments can be read
+        assert wait_for(lambda: [i.pid for i in with_argument(str(tmp_path))] == [process.pid], 10)
         assert with_argument(str(tmp_path / "no")) == []
     finally:
         process.kill()
