@@ -1,5 +1,5 @@
-"""What suspending and resuming a job costs through the whole service (request, controller, agent, vault, killing,
-reporting back), against the bare `criu` command line on the same program, in turns.
+"""What suspending and resuming a job costs through the whole service (request, controller, agent, vault,
+killing, reporting back), against the bare `criu` command line on the same program, in turns.
 """
 
 from __future__ import annotations

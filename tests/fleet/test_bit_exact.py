@@ -2,8 +2,8 @@
 run.
 
 Buys: the examples, at 1, 2 and 4 ranks, cut at random moments and moved between devices, nodes and regions.
-`make test` cuts three of them a few times; `make soak` all, at least 20 times each. SEED in the environment repeats a
-failure.
+`make test` cuts three of them a few times; `make soak` all, at least 20 times each. SEED in the environment
+repeats a failure.
 """
 
 from __future__ import annotations
