@@ -19,6 +19,7 @@ from random import Random
 
 import pytest
 
+from midstep.client.errors import Conflict
 from midstep.client.types import JobView
 from tests.fleet.harness import ENDED, Fleet
 
@@ -100,7 +101,7 @@ def disturb(fleet: Fleet, job: JobView, chance: Random, cuts: int) -> int:
             return done
         try:
             perform(fleet, job, view, move)
-        except AssertionError:
+        except (AssertionError, Conflict):
             with fleet.client() as client:
                 if client.job(job.job_id).state != "completed":  # it may end while it is asked to move
                     raise
