@@ -235,6 +235,15 @@ class NodeBox:
         self._agent.kill()
         self._agent.wait()
 
+    def stop(self) -> None:
+        """Let the agent stand still, as on a machine that is too busy."""
+        assert self._agent is not None
+        self._agent.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._agent is not None
+        self._agent.send_signal(signal.SIGCONT)
+
     async def died(self, timeout_s: float = 60) -> int:
         """Wait for the agent to end by itself; its return code."""
         assert self._agent is not None

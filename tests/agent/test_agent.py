@@ -152,6 +152,32 @@ async def test_a_job_is_moved_between_regions_again_and_again(fleet: Fleet) -> N
     assert (fleet.vaults["south"] / "results/j/home-0/work/done").exists()
 
 
+ENDS_BEFORE = """
+[ $RANK = 0 ] && until [ -e go ]; do sleep 0.02; done && exit 7
+i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.02; done
+"""
+
+
+@pytest.mark.skipif(criu() is None, reason="needs CRIU")
+async def test_a_rank_that_ends_just_before_the_cut_is_part_of_it(fleet: Fleet) -> None:
+    """Nobody has noticed its end when the dump begins: the snapshot has its status in place of its image."""
+    node, spec = fleet.node("a", "north"), JobSpec(("sh", "-c", ENDS_BEFORE), world_size=2)
+    await run(fleet, node, "j", spec)
+    await fleet.controller.until_true(lambda: fleet.controller.lines("j", 1), lambda: "rank 1 prints nothing")
+    node.stop()
+    home = node.state / "jobs/j/home-0"
+    (home / "work/go").touch()
+    await fleet.controller.until_true((home / "run/exit-0").exists, lambda: "rank 0 has not ended")
+    await fleet.controller.want("a", assignment("j", 1, Goal.DUMP, spec, "a", target="j-1"))
+    node.go_on()
+    source, store = await suspend(fleet, node, spec, 1)
+    await run(fleet, node, "j", spec, epoch=2, source=source, store=store)
+    assert await fleet.controller.until_exit("a", "j", 0) == 7
+    assert await fleet.controller.until_exit("a", "j", 1) == 0
+    assert fleet.controller.lines("j", 1) == [str(i) for i in range(400)]
+    await go_away(fleet, node, "j", spec, 2)
+
+
 async def suspend(fleet: Fleet, node: NodeBox, spec: JobSpec, epoch: int):
     """DUMP, commit, GONE; what the next HOLD needs."""
     from midstep.model.job import SnapshotRef

@@ -79,13 +79,23 @@ def frozen_record(job: Job) -> freeze.Frozen:
 
 
 async def _freeze(job: Job) -> freeze.Frozen:
-    ranks = [p for p in job.entry.processes.values() if alive(p)]
+    _take_exits(job)
+    ranks = list(job.entry.processes.values())
     if job.entry.frozen:  # stopped already, since a restore or a dump before this one
         return frozen_record(job)
     async with step(job, "dump", "freeze", intact=True) as current:
         frozen = await blocking(partial(freeze.freeze, ranks, current.limit_s))
+        _take_exits(job)
         job.save(frozen=frozen.to_json())
     return frozen
+
+
+def _take_exits(job: Job) -> None:
+    """A rank may have ended since anyone looked: it has no image then, only a status."""
+    if gone := [p for p in job.entry.processes.values() if not alive(p)]:
+        job.take_exits(gone)
+    if job.entry.phase is Phase.FAILED and job.entry.failure is not None:
+        raise StepFailed(job.entry.failure)
 
 
 async def _drain(job: Job, device_bytes: int) -> Drained:
@@ -120,7 +130,7 @@ async def _write_part(job: Job, target: str, frozen: freeze.Frozen) -> int:
 
 
 async def _dump_ranks(job: Job, criu: Criu, folder: Path) -> None:
-    ranks = [p for p in job.entry.processes.values() if alive(p)]
+    ranks = list(job.entry.processes.values())  # one that was killed while it stood still fails the dump
     turn = asyncio.Semaphore(_AT_ONCE)
     expected = sum(map(_memory_bytes, ranks))
     async with step(job, "dump", "dump", intact=True, nbytes=expected) as current:
