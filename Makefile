@@ -1,6 +1,6 @@
 # One command each. Every target that needs the environment makes it first (`setup` does nothing the second time).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak gpu lock clean
+.PHONY: help setup demo test check bench zoo soak gpu lock clean
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 ARGS ?=
@@ -26,7 +26,10 @@ check: setup ## lint, format of imports, strict types
 bench: setup ## every figure beside its bar, into build/bench.json (ONLY='name ...')
 	@$(PY) -m benchmarks $(ONLY)
 
-soak: setup ## the long tests
+zoo: setup ## the libraries that some of the long tests train with
+	@$(PY) -m pip install -qq --disable-pip-version-check $(PIP_ARGS) -r requirements.lock -r requirements-zoo.lock
+
+soak: zoo ## the long tests
 	$(PYTEST) -m "soak and not gpu" --timeout 7200 $(ARGS)
 
 gpu: setup ## the tests that need an NVIDIA GPU

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.registry import Skip
@@ -23,8 +23,21 @@ BOUND_S = 300.0
 
 
 @contextmanager
-def fleet(regions: int = 1, nodes: int = 1, devices: int = 2) -> Iterator[FleetClient]:
-    """`midstep up` in a temporary state folder; `down --purge` at the end."""
+def memory_folder(path: Path) -> Generator[None]:
+    """A file system in memory at ``path``: where not the disk is measured, but what we do beside it."""
+    path.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "midstep-bench", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=False)
+
+
+@contextmanager
+def fleet(
+    regions: int = 1, nodes: int = 1, devices: int = 2, *, vaults_in_memory: bool = False
+) -> Generator[FleetClient]:
+    """`midstep up` in a temporary state folder; at the end `down`, and nothing of it is left."""
     if os.geteuid() != 0:
         raise Skip("virtual nodes need root")
     if find_criu() is None:
@@ -32,11 +45,14 @@ def fleet(regions: int = 1, nodes: int = 1, devices: int = 2) -> Iterator[FleetC
     state = Path(tempfile.mkdtemp(prefix="midstep-bench-"))
     shape = ("--regions", str(regions), "--nodes", str(nodes), "--devices", str(devices))
     try:
-        _midstep("up", *shape, "--state", str(state))
-        with FleetClient.of_state(state) as client:
-            yield client
+        with memory_folder(state / "vaults") if vaults_in_memory else nullcontext():
+            try:
+                _midstep("up", *shape, "--state", str(state))
+                with FleetClient.of_state(state) as client:
+                    yield client
+            finally:
+                _midstep("down", "--now", "--state", str(state))
     finally:
-        _midstep("down", "--now", "--purge", "--state", str(state))
         shutil.rmtree(state, ignore_errors=True)
 
 

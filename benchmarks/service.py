@@ -1,5 +1,6 @@
 """What suspending and resuming a job costs through the whole service (request, controller, agent, vault,
-killing, reporting back), against the bare `criu` command line on the same program, in turns.
+killing, reporting back), against the bare `criu` command line on the same program, in turns (`suspend` says
+under which conditions).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from midstep.client.fleet import FleetClient
 from midstep.client.types import JobView
 
 RUNS = 7
+_TIDY_S = 1.5  # a moment after a suspend the service removes the snapshot before
 Pair = tuple[float, float]  # ours, raw; seconds
 
 
@@ -39,7 +41,7 @@ def resume_service() -> list[float]:
 @cache
 def _runs() -> list[tuple[Pair, Pair]]:
     found: list[tuple[Pair, Pair]] = []
-    with scratch_folder() as scratch, fleet() as client:
+    with scratch_folder() as scratch, fleet(vaults_in_memory=True) as client:
         bare = Bare(scratch / "bare")
         bare.start()
         try:
@@ -47,9 +49,14 @@ def _runs() -> list[tuple[Pair, Pair]]:
             while "ready" not in log(client, job):
                 time.sleep(0.2)
             for _ in range(RUNS + 1):
-                time.sleep(0.3)
-                dumps = _suspended_s(client, job), bare.dump()
-                found.append((dumps, (_resumed_s(client, job), bare.restore())))
+                with bare.paused():
+                    ours = _suspended_s(client, job)
+                    time.sleep(_TIDY_S)
+                raw = bare.dump()
+                raw_restore = bare.restore()
+                with bare.paused():
+                    ours_restore = _resumed_s(client, job)
+                found.append(((ours, raw), (ours_restore, raw_restore)))
         finally:
             bare.end()
     return found[1:]  # the first one warms the caches

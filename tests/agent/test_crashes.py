@@ -156,7 +156,7 @@ async def test_while_criu_is_at_work(fleet: Fleet, moment_s: float) -> None:
     await lines(fleet, "j", 5)
     await fleet.controller.want("a", assignment("j", 1, Goal.DUMP, spec, "a", target="s-1"))
     await killed_after(node, moment_s)
-    await fleet.controller.until("a", "j", 1, Phase.FAILED, Phase.DUMPED)
+    await fleet.controller.until("a", "j", 1, Phase.FAILED, Phase.DUMPED, Phase.PROXY_LOST)
     await run(fleet, node, "j", spec, epoch=2)
     await lines(fleet, "j", 10)
     await fleet.controller.want("a", assignment("j", 2, Goal.DUMP, spec, "a", target="s-2"))

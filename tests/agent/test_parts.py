@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import tarfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstep.agent.config import load
-from midstep.agent.drivers.launch import RankProcess
+from midstep.agent.drivers.launch import RankProcess, process_at
 from midstep.agent.errors import ConfigError, TransferError
 from midstep.agent.journal import Aim, JobEntry, Journal
 from midstep.agent.logs import LogShipper, last_lines
 from midstep.agent.plan import Live, Move, aim_of, next_move
+from midstep.agent.steps.base import failure_of
 from midstep.agent.transfer import unpack
+from midstep.agent.trash import Trash
+from midstep.agent.watch import Watch
 from midstep.model.job import JobSpec, NodePlace, RankPlace, SnapshotRef
 from midstep.model.phase import Failure, Fault, Goal, Phase, StepTiming
 from midstep.wire.agent import Assignment
@@ -75,6 +81,73 @@ def test_fences_hold_and_a_failed_aim_is_not_tried_twice(
         assert next_move(entry(phase), live, wanted) is Move.NOTHING
     failed = entry(Phase.FAILED, tried=aim_of(wanted), failure=Failure("dump", "", Fault.TRANSIENT))
     assert next_move(failed, live, wanted) is Move.NOTHING
+
+
+def test_a_torn_record_is_none_and_takes_its_files_with_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save(entry(Phase.RUNNING))
+    home = journal.home("j", 0)
+    home.mkdir()
+    for torn in (b"", (journal.folder("j") / "entry.json").read_bytes()[:-20]):
+        home.mkdir(parents=True, exist_ok=True)
+        (journal.folder("j") / "entry.json").write_bytes(torn)
+        assert Journal(tmp_path).load() == []
+        assert not journal.folder("j").exists(), "a later hold would start among its files"
+
+
+def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save(entry(Phase.RUNNING))
+    (journal.folder("j") / "entry.json").write_text('{"job": 1}')
+    with pytest.raises(RuntimeError, match="another version"):
+        Journal(tmp_path).load()
+
+
+def test_what_is_thrown_away_is_gone_at_once_and_removed_by_whoever_comes_next(tmp_path: Path) -> None:
+    trash = Trash(tmp_path / "trash")
+    for _ in range(2):  # twice by the same name
+        (tmp_path / "home" / "work").mkdir(parents=True)
+        trash.take(tmp_path / "home")
+        assert not (tmp_path / "home").exists()
+    trash.take(tmp_path / "home")  # harmless
+    left = tmp_path / "trash" / "of an agent that was killed" / "home"
+    left.mkdir(parents=True)
+    Trash(tmp_path / "trash").empty_soon()
+    until(lambda: not list((tmp_path / "trash").iterdir()))
+
+
+def test_a_death_is_told_once(tmp_path: Path) -> None:
+    """A descriptor of a dead process stays readable: the loop must not spin on it."""
+
+    async def told() -> int:
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        count = 0
+
+        def ended() -> None:
+            nonlocal count
+            count += 1
+
+        watch = Watch(ended)
+        watch.follow([process_at(0, child.pid)])
+        child.kill()
+        await child.wait()
+        await asyncio.sleep(0.1)
+        watch.follow([])
+        return count
+
+    assert asyncio.run(told()) == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), BrokenPipeError("pipe")])
+def test_a_proxy_that_ends_is_no_fault_of_the_node(error: OSError) -> None:
+    assert failure_of("drain", error, 1.0, intact=True).fault is Fault.TRANSIENT
+
+
+def until(there: Callable[[], bool], limit_s: float = 30) -> None:
+    end = time.monotonic() + limit_s
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from midstep.engine.deadlines import UNREACHABLE_S
 from midstep.model.phase import Failure, Fault, Goal, Phase
@@ -223,3 +224,49 @@ async def test_cancel_does_not_wait_long_for_a_node_that_is_gone(tmp_path: Path)
         assert record.deadline_s - fleet.region.service.now_s() < UNREACHABLE_S + 1
         async with agent:
             await fleet.reaches(job, "cancelled")
+
+
+async def test_a_job_is_resized_within_its_node_and_over_nodes(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        for name in ("e1", "e2"):
+            await fleet.add(node(name))
+        job = await fleet.submit(devices=4)
+        await fleet.reaches(job, "running")
+
+        async def becomes(devices: int) -> dict[str, Any]:
+            done = len(fleet.region.service.records[job].moves)
+            view = await fleet.post(job, "resize", devices=devices)
+            assert view["devices_wanted"] == devices
+            await until(lambda: fleet.region.service.records[job].devices == devices)
+            await until(lambda: len(fleet.region.service.records[job].moves) > done)
+            return await fleet.reaches(job, "running")
+
+        view = await becomes(2)
+        assert {r["node"] for r in view["ranks"]} == {"e1", "e2"} and view["moves"][-1]["nbytes"] == 0
+        assert Goal.DUMP not in [goal for _, _, goal in fleet.agents["e1"].history]
+        view = await becomes(1)
+        assert len({r["node"] for r in view["ranks"]}) == 1 and view["moves"][-1]["ok"]
+        await until(lambda: list(fleet.agents["e1"].vault.ids()) == [])
+        (left,) = {"e1", "e2"} - {r["node"] for r in view["ranks"]}
+        await until(lambda: job not in fleet.agents[left].jobs)
+        response = await fleet.http.post(f"/v1/jobs/{job}/resize", json={"devices": 1})
+        assert (response.status_code, response.json()["code"]) == (409, "already_that_size")
+        for devices, code in ((0, "invalid"), (5, "invalid"), ("many", "invalid")):
+            response = await fleet.http.post(f"/v1/jobs/{job}/resize", json={"devices": devices})
+            assert (response.status_code, response.json()["code"]) == (422, code)
+
+
+async def test_a_resize_waits_for_devices_and_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as fleet:
+        await fleet.add(node("e1"))
+        small, other = await fleet.submit(devices=1, ranks=2), await fleet.submit(devices=1)
+        for job in (small, other):
+            await fleet.reaches(job, "running")
+        await fleet.post(small, "resize", devices=2)
+        await until(lambda: fleet.region.service.records[small].waiting != "")
+        view = await fleet.job(small)
+        assert (view["state"], view["devices_now"]) == ("running", 1)
+        assert view["reason"].startswith("to have 2 devices in place of 1, it waits for 2 devices")
+        await fleet.post(other, "cancel")
+        await until(lambda: fleet.region.service.records[small].devices == 2)
+        assert (await fleet.reaches(small, "running"))["devices_now"] == 2

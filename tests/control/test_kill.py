@@ -29,9 +29,11 @@ class Process:
     """The controller as a process on a fixed port."""
 
     def __init__(self, root: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        # Held while no controller listens: nothing else (a client's own end included) gets the number.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port = self._held.getsockname()[1]
         self.config = root / "controller.json"
         regions = {"east": str(root / "east"), "west": str(root / "west")}
         values = {"state_dir": str(root / "state"), "fleet": "t", "token": TOKEN, "host": "127.0.0.1"}
@@ -59,6 +61,7 @@ class Process:
 
     def remove(self) -> None:
         """Leave no process behind, whatever became of the test."""
+        self._held.close()
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()

@@ -21,19 +21,24 @@ class Entry:
     failure: Failure | None = None
     tried: tuple[int, Goal] | None = None
     dumped: str | None = None  # the cut at which the processes stand
-    origin: str = ""  # the snapshot that the processes came from; '': started anew
+    origin: str = ""  # the cut that the processes went on from last; '': started anew
 
 
 class ModelNode:
     """One node. ``sick``: the next order fails so."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, vault: dict[str, set[int]] | None = None) -> None:
         self.name = name
+        self.vault = vault if vault is not None else {}  # snapshot -> ranks with an image, on all nodes
         self.jobs: dict[str, Entry] = {}
         self.inbox: list[Order] = []
         self.sick: Failure | None = None
         self.connected = True
         self.wrongs: list[str] = []  # orders that destroy what they must keep
+
+    def images(self, snapshot_id: str) -> set[int]:
+        """The ranks that a snapshot has."""
+        return self.vault.get(snapshot_id, set())
 
     def reports(self) -> list[JobOnNode]:
         """Everything the node has."""
@@ -71,18 +76,40 @@ class ModelNode:
     def _hold(self, order: Order, entry: Entry | None) -> None:
         if entry is not None and entry.epoch == order.epoch:
             return
-        adopts = entry is not None and entry.alive and set(entry.ranks) == set(_ranks(order))
-        same_cut = order.source is None or (entry is not None and entry.dumped == order.source.snapshot_id)
-        if entry is not None and adopts and same_cut:
-            self.jobs[order.job_id] = replace(
-                entry, epoch=order.epoch, phase=Phase.HELD, failure=None, tried=None
-            )
-            return
         cut = order.source.snapshot_id if order.source else None
+        here = set(entry.ranks) & set(_ranks(order)) if entry is not None and entry.alive else set[int]()
+        same_cut = cut is None or (entry is not None and entry.dumped == cut)
+        if entry is not None and same_cut and (here == set(_ranks(order)) == set(entry.ranks)):
+            self._adopt(order, entry)
+            return
+        if entry is not None and same_cut and here and cut is not None:  # some leave, or come
+            if set(_ranks(order)) - here <= self.images(cut):
+                self._adopt(order, entry)
+            else:
+                self._lack(order, replace(entry, ranks=tuple(sorted(here))), cut)
+            return
+        if cut is not None and not set(_ranks(order)) <= self.images(cut):
+            self._lack(order, None, cut)
+            return
         if entry is not None and entry.running:
             self.wrongs.append(f"{self.name}: running processes thrown away by {order}")
         held = Entry(order.epoch, Phase.HELD, _ranks(order), cut is not None, dumped=cut, origin=cut or "")
         self.jobs[order.job_id] = held
+
+    def _adopt(self, order: Order, entry: Entry) -> None:
+        origin = entry.origin if order.source is None else order.source.snapshot_id
+        self.jobs[order.job_id] = replace(
+            entry, epoch=order.epoch, phase=Phase.HELD, failure=None, tried=None, ranks=_ranks(order),
+            origin=origin,
+        )  # fmt: skip
+
+    def _lack(self, order: Order, entry: Entry | None, cut: str) -> None:
+        """The snapshot has no image of a rank that is not here."""
+        failure = Failure("restore", f"{cut} has no image", Fault.NODE, intact=False)
+        entry = entry or Entry(order.epoch, Phase.FAILED, _ranks(order))
+        self.jobs[order.job_id] = replace(
+            entry, epoch=order.epoch, phase=Phase.FAILED, failure=failure, tried=(order.epoch, order.goal)
+        )
 
     def _run(self, order: Order, entry: Entry | None) -> None:
         if entry is None or entry.epoch < order.epoch:
@@ -98,6 +125,11 @@ class ModelNode:
             return
         if entry.phase in (Phase.RUNNING, Phase.DUMPED, Phase.HELD):
             self.jobs[order.job_id] = replace(entry, phase=Phase.DUMPED, running=False, dumped=order.target)
+            assert order.target is not None
+            homes = {rank.home for rank in order.place.ranks}
+            leaving = homes if order.leaving is None else set(order.leaving)
+            ranks = {rank.rank for rank in order.place.ranks if rank.home in leaving}
+            self.vault.setdefault(order.target, set()).update(ranks)
 
     def _fail(self, order: Order, entry: Entry | None, failure: Failure) -> None:
         entry = entry or Entry(order.epoch, Phase.FAILED, _ranks(order))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from midstep.control.scheduler import want_resized, wants
 from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import IllegalMove, Refused, Stale
@@ -16,10 +17,12 @@ from midstep.engine.events import (
     NodeBack,
     NodeLost,
     Placed,
+    ResizeAsked,
     ResumeAsked,
     SuspendAsked,
 )
 from midstep.engine.record import Intent
+from midstep.model.job import NodePlace, Placement, RankPlace
 from midstep.model.lifecycle import TABLE, JobState, Stage, Trigger
 from midstep.model.phase import Fault, Goal, Phase
 from tests.engine.play import Play, placement
@@ -56,6 +59,34 @@ def migrating() -> Play:
 def arriving() -> Play:
     """Restoring at the new place."""
     return migrating().all(Phase.DUMPED).commits().all(Phase.GONE)
+
+
+def shared() -> Placement:
+    """Both ranks on one device of one node."""
+    ranks = tuple(RankPlace(rank, rank, 0, 1, (0,)) for rank in range(2))
+    return Placement("east", (NodePlace("a", 0, ranks),))
+
+
+def shrinking() -> Play:
+    """Dumping rank 1, which goes from b to a; rank 0 stays there."""
+    play = running().happens(ResizeAsked(1))
+    return play.happens(Placed(shared(), play.record.version))
+
+
+def switched() -> Play:
+    """Node a has rank 0 and restores rank 1; node b waits."""
+    return shrinking().all(Phase.DUMPED).commits()
+
+
+def resized() -> Play:
+    return switched().all(Phase.HELD).all(Phase.RUNNING)
+
+
+def resized_in_place() -> Play:
+    """Another device on each node, or fewer: here the number is what changes."""
+    play = resized().happens(ResizeAsked(2))
+    ranks = tuple(RankPlace(rank, rank, 0, 1, (rank,)) for rank in range(2))
+    return play.happens(Placed(Placement("east", (NodePlace("a", 0, ranks),)), play.record.version))
 
 
 def frozen() -> Play:
@@ -318,6 +349,67 @@ CASES: list[Case] = [
         Stage.RELEASING,
         JobState.RESUMING,
     ),
+    ("resize waits for devices", lambda: running().happens(ResizeAsked(1)), Stage.RUNNING, JobState.RUNNING),
+    ("resizing over nodes", shrinking, Stage.DUMPING, JobState.RESIZING),
+    ("resizing, committing", lambda: shrinking().all(Phase.DUMPED), Stage.COMMITTING, JobState.RESIZING),
+    ("resizing, switched", switched, Stage.HOLDING, JobState.RESIZING),
+    ("resizing, joining", lambda: switched().all(Phase.HELD), Stage.JOINING, JobState.RESIZING),
+    ("resized over nodes", resized, Stage.RUNNING, JobState.RUNNING),
+    ("resizing on a node", resized_in_place, Stage.HOLDING, JobState.RESIZING),
+    (
+        "resized on a node",
+        lambda: resized_in_place().all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "a resize is asked for while it migrates",
+        lambda: migrating().happens(ResizeAsked(1)),
+        Stage.DUMPING,
+        JobState.MIGRATING,
+    ),
+    (
+        "suspended while ranks are on their way",
+        lambda: shrinking().happens(SuspendAsked()).all(Phase.DUMPED).commits().all(Phase.HELD),
+        Stage.JOINING,
+        JobState.RESIZING,
+    ),
+    (
+        "suspended when they have come",
+        lambda: switched().happens(SuspendAsked()).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.DUMPING,
+        JobState.SUSPENDING,
+    ),
+    (
+        "the dump of those that move fails",
+        lambda: shrinking().fails("b", "dump", Fault.JOB_STATE).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "those that move cannot be restored",
+        lambda: switched().fails("a", "restore", intact=False),
+        Stage.HOLDING,
+        JobState.RESIZING,
+    ),
+    (
+        "those that moved go back",
+        lambda: switched().fails("a", "restore", intact=False).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "those that moved cannot go back",
+        lambda: switched().fails("a", "restore", intact=False).fails("a", "restore", intact=False),
+        Stage.RELEASING,
+        JobState.RESIZING,
+    ),
+    (
+        "cancelled while ranks are on their way",
+        lambda: switched().happens(CancelAsked()),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
     ("cancelled in the queue", lambda: Play(1).happens(CancelAsked()), Stage.OVER, JobState.CANCELLED),
     (
         "cancelled while starting",
@@ -483,6 +575,11 @@ def test_a_restart_commits_again_what_was_being_committed() -> None:
         (running, MigrateAsked(region="east"), "already_there"),
         (migrating, MigrateAsked(region="east"), "is_migrating"),
         (frozen, MigrateAsked(node="b"), "cannot_move"),
+        (running, ResizeAsked(2), "already_that_size"),
+        (shrinking, ResizeAsked(1), "already_that_size"),
+        (suspended, ResizeAsked(2), "already_that_size"),
+        (shrinking, MigrateAsked(region="west"), "is_migrating"),
+        (lambda: Play(1).happens(CancelAsked()), ResizeAsked(1), "job_ended"),
     ],
 )
 def test_what_is_refused(story: Callable[[], Play], event: SuspendAsked, code: str) -> None:
@@ -507,3 +604,80 @@ def test_a_plan_that_saw_another_version_is_refused() -> None:
 def test_suspend_asked_of_a_migrating_job_gives_the_reserved_devices_back() -> None:
     play = migrating().happens(SuspendAsked())
     assert play.record.next is None and play.record.intent is Intent.SUSPEND
+
+
+def test_a_resize_over_nodes_dumps_only_what_leaves() -> None:
+    play = shrinking()
+    orders = [play.order(node) for node in "ab"]
+    assert [(o.goal, o.target, o.leaving) for o in orders if o] == [
+        (Goal.DUMP, "j-1-1", ()),
+        (Goal.DUMP, "j-1-1", (1,)),
+    ]
+    play.all(Phase.DUMPED).commits()
+    order = play.order("a")
+    assert order is not None and order.source is not None and order.store == {"k": "dg=="}
+    assert (order.goal, order.source.snapshot_id, len(order.place.ranks)) == (Goal.HOLD, "j-1-1", 2)
+    assert play.order("b") is None and play.record.snapshot is None, "it waits, in case all go back"
+    play.all(Phase.HELD)
+    order = play.order("b")
+    assert order is not None and order.goal is Goal.GONE
+    play.all(Phase.RUNNING)
+    assert [e for e in play.effects if isinstance(e, DeleteSnapshot)] == [DeleteSnapshot("j-1-1")]
+    assert (play.record.devices, play.record.source, play.record.part) == (1, None, None)
+    assert [(m.kind, m.ok) for m in play.record.moves] == [("resize", True)]
+
+
+def test_a_resize_on_a_node_takes_no_cut() -> None:
+    order = resized_in_place().order("a")
+    assert order is not None and (order.goal, order.source) == (Goal.HOLD, None)
+
+
+def test_what_is_on_a_gpu_is_carried_by_a_cut() -> None:
+    play = resized().happens(ResizeAsked(2))
+    ranks = tuple(RankPlace(rank, rank, 0, 1, (rank,)) for rank in range(2))
+    there = Placement("east", (NodePlace("a", 0, ranks),))
+    play.happens(Placed(there, play.record.version, carries=True))
+    order = play.order("a")
+    assert order is not None and (order.goal, order.leaving) == (Goal.DUMP, ())
+
+
+def test_a_resize_that_fails_is_given_up() -> None:
+    play = switched().fails("a", "restore", intact=False).all(Phase.HELD).all(Phase.RUNNING)
+    assert play.record.devices == play.record.wanted == 2 and not play.record.would_resize
+    assert {place.node for place in play.record.nodes} == {"a", "b"}
+    assert [(m.kind, m.ok, m.message) for m in play.record.moves] == [
+        ("resize", False, "no; it goes on where it was")
+    ]
+
+
+def test_without_those_that_stayed_the_others_are_no_job() -> None:
+    play = switched().fails("a", "restore", intact=False).fails("a", "restore", intact=False).all(Phase.GONE)
+    assert play.record.stage is Stage.WAITING and play.record.waits and play.record.snapshot is None
+    order = play.placed("a", "b").order("a")
+    assert order is not None and order.source is None, "from the beginning"
+
+
+def test_the_last_wish_holds() -> None:
+    play = shrinking().happens(ResizeAsked(2)).all(Phase.DUMPED).commits().all(Phase.HELD).all(Phase.RUNNING)
+    assert play.record.devices == 1 and play.record.would_resize and play.record.wanted == 2
+
+
+def test_a_resize_of_a_job_without_devices_is_for_its_next_start() -> None:
+    play = suspended().happens(ResizeAsked(1))
+    assert play.record.shown is JobState.SUSPENDED and play.record.wanted == 1
+
+
+def test_a_store_of_a_cut_that_came_to_nothing_is_not_that_of_the_snapshot() -> None:
+    play = resuming().all(Phase.HELD).all(Phase.RUNNING).happens(SuspendAsked()).all(Phase.DUMPED)
+    play.happens(NodeLost("a")).commit_fails()
+    assert play.record.store == {"k": "dg=="} and play.record.snapshot is not None
+
+
+def test_a_node_that_is_still_being_cleared_does_not_make_a_size_impossible() -> None:
+    play = switched().all(Phase.HELD).all(Phase.RUNNING)
+    assert set(play.record.leftovers) == {"b"}
+    assert want_resized(play.record, 2).never == ()
+    play.happens(ResizeAsked(2))
+    assert [want.never for want in wants([play.record])] == [("b",)], "but it is waited for"
+    play.reports("b", Phase.GONE)
+    assert [want.never for want in wants([play.record])] == [()]

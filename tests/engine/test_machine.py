@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from midstep.control.scheduler import picture, wants
 from midstep.engine.check import check, check_step, verify
-from midstep.engine.effects import CommitSnapshot
+from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Refused
 from midstep.engine.events import (
     CancelAsked,
@@ -24,6 +24,7 @@ from midstep.engine.events import (
     NodeReported,
     NotPlaced,
     Placed,
+    ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
     SnapshotFailed,
@@ -56,6 +57,7 @@ WISHES = (
     MigrateAsked(node="a"),
     MigrateAsked(node="c"),
     MigrateAsked(region="west"),
+    *(ResizeAsked(devices) for devices in (1, 2, 3, 4)),
 )
 ASKS = st.sampled_from([*WISHES, *WISHES, CancelAsked()])
 
@@ -66,8 +68,10 @@ class Fleet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self.carries = False
         self.records: dict[str, JobRecord] = {}
-        self.nodes = {name: ModelNode(name) for name in NAMES}
+        self.vault: dict[str, set[int]] = {}
+        self.nodes = {name: ModelNode(name, self.vault) for name in NAMES}
         self.status = {
             name: NodeStatus(
                 Node(name, "west" if name == "c" else "east", name, (Device(0, "t"), Device(1, "t"))),
@@ -78,6 +82,11 @@ class Fleet(RuleBasedStateMachine):
         }
         self.commits: list[CommitSnapshot] = []
         self.said: list[tuple[str, JobOnNode]] = []
+
+    @initialize(carries=st.booleans())
+    def devices_are_gpus(self, carries: bool) -> None:
+        """Then a resize always takes a cut."""
+        self.carries = carries
 
     @initialize(in_place=st.booleans(), ranks=st.integers(1, 4), node=WHERE, snapshots=st.integers(0, 2))
     def a_job_runs(self, in_place: bool, ranks: int, node: str | None, snapshots: int) -> None:
@@ -99,6 +108,9 @@ class Fleet(RuleBasedStateMachine):
             check_step(before, stepped.record)
         self.records[job_id] = stepped.record
         self.commits += [effect for effect in stepped.effects if isinstance(effect, CommitSnapshot)]
+        for effect in stepped.effects:
+            if isinstance(effect, DeleteSnapshot):
+                self.vault.pop(effect.snapshot_id, None)
 
     @precondition(lambda self: len(self.records) < 3)
     @rule(ranks=st.integers(1, 4), devices=st.integers(1, 4), node=WHERE)
@@ -112,7 +124,7 @@ class Fleet(RuleBasedStateMachine):
         up = {name: status.node for name, status in self.status.items() if status.connected}
         for start in answer.starts:
             verify(self.records.values(), up, self.records[start.job_id], start.placement)
-            self.take(start.job_id, Placed(start.placement, start.seen, start.in_place))
+            self.take(start.job_id, Placed(start.placement, start.seen, start.in_place, self.carries))
         for wait in answer.waits:
             self.take(wait.job_id, NotPlaced(str(wait.reason)))
 
@@ -120,6 +132,8 @@ class Fleet(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2), event=ASKS)
     def ask(self, number: int, event: Event) -> None:
         job_id = sorted(self.records)[number % len(self.records)]
+        if isinstance(event, ResizeAsked) and event.devices > self.records[job_id].spec.world_size:
+            return  # the service refuses it
         try:
             self.take(job_id, event)
         except Refused as refused:
@@ -315,6 +329,39 @@ class Lively(Fleet):
             assert record.stage in resting, f"{job_id} {record.shown}\n" + "\n".join(record.story)
             if record.stage is Stage.WAITING and record.shown == "queued":
                 assert record.waiting, f"{job_id} waits without a reason"
+            if record.would_resize:
+                assert record.waiting, f"{job_id} is not resized, without a reason"
+
+
+class Elastic(Lively):
+    """The same, with a job that is resized again and again, over its nodes and within them."""
+
+    @initialize(devices=st.integers(1, 4))
+    def a_job_is_resized(self, devices: int) -> None:
+        self.take("j9", Submitted("j9", JobSpec(("x",), 4, devices)))
+        self.go_on(2)
+
+    @rule(devices=st.integers(1, 4))
+    def resize(self, devices: int) -> None:
+        self._resize("j9", devices)
+
+    @rule(devices=st.integers(1, 4), commits=st.booleans(), first=NODES, times=st.integers(0, 2))
+    def resize_and_go_on(self, devices: int, commits: bool, first: str, times: int) -> None:
+        """As far as to the commit, and a little beyond; then anything."""
+        self._resize("j9", devices)
+        for _ in range(2):
+            self._exchange()
+        for _ in range(len(self.commits) if commits else 0):
+            self.commit(True)
+        for _ in range(times):
+            self.go_on_at(first)
+
+    def _resize(self, job_id: str, devices: int) -> None:
+        try:
+            self.take(job_id, ResizeAsked(devices))
+        except Refused:
+            pass
+        self.schedule()
 
 
 STEPS = settings(
@@ -326,5 +373,7 @@ STEPS = settings(
 )
 TestFleet = Fleet.TestCase
 TestFleet.settings = STEPS
+TestElastic = Elastic.TestCase
+TestElastic.settings = settings(STEPS, max_examples=100)
 TestLively = Lively.TestCase
 TestLively.settings = STEPS

@@ -131,6 +131,14 @@ class Fleet:
         assert arrived.state in ("running", "completed"), arrived
         return arrived
 
+    def resize(self, job: JobView | str, devices: int, to: str | None = None) -> JobView:
+        """Resize and wait until it runs on so many devices."""
+        with self.client() as client:
+            client.resize(_id(job), devices, to)
+            view = client.wait(_id(job), lambda j: _has(j, devices), WAIT_S)
+        assert view.state in ("running", "completed"), view
+        return view
+
     def cancel(self, job: JobView | str) -> JobView:
         """Cancel and wait; a job that has ended stays as it is."""
         with self.client() as client:
@@ -181,6 +189,13 @@ class Fleet:
 
 def _id(job: JobView | str) -> str:
     return job if isinstance(job, str) else job.job_id
+
+
+def _has(job: JobView, devices: int) -> bool:
+    if job.state in ENDED:
+        return True
+    assert job.devices_wanted == devices, f"not resized: {job.moves[-1]}"
+    return job.state == "running" and job.devices_now == devices
 
 
 def _arrived(job: JobView, to: str, moves_before: int) -> bool:

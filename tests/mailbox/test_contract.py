@@ -78,11 +78,13 @@ def empty_buffers(channel: Channel, rank: int, size: int) -> None:
 def callbacks_run_once_when_done(channel: Channel, rank: int, size: int) -> None:
     gid = world(channel, rank, size)
     for count in (10, 700_000 if size == 1 else 20):
-        array, seen, ready = data(1, rank, count), list[int](), threading.Event()
+        array, seen, first, second = data(1, rank, count), list[int](), threading.Event(), threading.Event()
         ticket = allreduce(channel, gid, array)
-        ticket.add_done_callback(lambda seen=seen: seen.append(1))
-        ticket.add_done_callback(ready.set)
-        assert ready.wait(WAIT_S) and ticket.done() and seen == [1]
+        ticket.add_done_callback(lambda seen=seen, first=first: (seen.append(1), first.set()))
+        ticket.add_done_callback(
+            second.set
+        )  # perhaps at once, by this thread, while the pump calls the other
+        assert first.wait(WAIT_S) and second.wait(WAIT_S) and ticket.done() and seen == [1]
         ticket.add_done_callback(lambda seen=seen: seen.append(2))
         assert seen == [1, 2]
         assert array.tobytes() == tree_sum([data(1, r, count) for r in range(size)]).tobytes()

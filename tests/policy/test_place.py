@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from midstep.model.tiers import Tier
 from midstep.policy.picture import Picture, Plan, Want
 from midstep.policy.place import hopeless, plan
 from midstep.policy.reasons import (
+    CannotMove,
     CannotRestore,
     NoCapacity,
     NodeDown,
@@ -158,6 +161,117 @@ def test_what_is_hopeless_is_known_at_once() -> None:
     assert hopeless(Picture(()), want(devices=5)) is None
 
 
+def test_eight_ranks_on_three_devices() -> None:
+    placed = only(plan(Picture((node("a", 8),)), [want(devices=3, ranks=8)]))
+    assert [r.devices for r in placed.nodes[0].ranks] == [(0,)] * 3 + [(1,)] * 3 + [(2,)] * 2
+
+
+def test_a_job_that_starts_small_can_grow() -> None:
+    """Its virtual hosts are those that it would have with a device a rank."""
+    cases = [
+        ((4, 4), 1, 4, [4]),
+        ((2, 2), 1, 4, [2, 2]),
+        ((4, 2, 2), 3, 8, [4, 2, 2]),
+        ((2, 2), 2, 8, [4, 4]),  # the region has no more: more virtual hosts would be of no use
+        ((1, 1, 1), 2, 5, [2, 2, 1]),
+    ]
+    for devices, asked, ranks, sizes in cases:
+        nodes = tuple(node(f"n{i}", count) for i, count in enumerate(devices))
+        placed = only(plan(Picture(nodes), [want(devices=asked, ranks=ranks)]))
+        homes: dict[int, int] = {r.home: r.local_world_size for p in placed.nodes for r in p.ranks}
+        assert [homes[home] for home in sorted(homes)] == sizes, devices
+        assert placed.devices == asked
+
+
+def resized(nodes: tuple[Node, ...], before: Placement, devices: int, **more: object) -> Plan:
+    """What becomes of a placement when its job is to have another number of devices."""
+    homes: dict[int, list[int]] = {}
+    for rank in sorted((r for p in before.nodes for r in p.ranks), key=lambda rank: rank.rank):
+        homes.setdefault(rank.home, []).append(rank.rank)
+    used = {(p.node, i): "j" for p in before.nodes for r in p.ranks for i in r.devices}
+    used.update(more.pop("used", {}))  # type: ignore[call-overload]
+    ranks = sum(map(len, homes.values()))
+    wanted = want(
+        devices=devices,
+        ranks=ranks,
+        homes=tuple(tuple(h) for _, h in sorted(homes.items())),
+        at=before,
+        **more,
+    )
+    return plan(Picture(nodes, used=used), [wanted])
+
+
+def test_a_job_shrinks_and_grows_where_it_is() -> None:
+    nodes = (node("a"), node("b"), node("c"))
+    before = only(plan(Picture(nodes), [want(devices=4)]))
+    for devices, places in [
+        (3, [("a", [(0, (0,)), (1, (1,))]), ("b", [(2, (0,)), (3, (0,))])]),
+        (2, [("a", [(0, (0,)), (1, (0,))]), ("b", [(2, (0,)), (3, (0,))])]),
+        (1, [("a", [(rank, (0,)) for rank in range(4)])]),
+    ]:
+        assert where(only(resized(nodes, before, devices))) == places
+    small = only(resized(nodes, before, 1))
+    assert only(resized(nodes, small, 4)).homes_by_node() in ({0: "a", 1: "b"}, {0: "a", 1: "c"})
+
+
+def test_a_job_keeps_its_devices_while_it_shrinks() -> None:
+    nodes = (node("a", 4),)
+    before = only(plan(Picture(nodes, used={("a", 0): "x", ("a", 1): "x"}), [want(devices=2)]))
+    assert where(only(resized(nodes, before, 1))) == [("a", [(0, (2,)), (1, (2,))])]
+
+
+def test_why_a_job_is_not_resized() -> None:
+    nodes = (node("a"), node("b"))
+    before = only(plan(Picture(nodes), [want(devices=2, ranks=4)]))
+    taken = {("a", 1): "x", ("b", 1): "x"}
+    assert resized(nodes, before, 3, used=taken).waits[0].reason == NoCapacity(3, 2, 1)
+    alone = only(plan(Picture(nodes[:1]), [want(devices=1, ranks=4)]))
+    assert resized(nodes, alone, 3).waits[0].reason == NoRoomForHome(3, 2)
+    apart = only(plan(Picture(nodes), [want(devices=4)]))
+    assert resized(nodes, apart, 1, still=True).waits[0].reason == CannotMove(1, ("a", "b"))
+    assert resized(nodes, apart, 2, still=True).starts
+
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+@given(SIZES, st.lists(st.integers(0, 3), min_size=1, max_size=4), st.data())
+def test_every_size_that_there_is_room_for_is_found(
+    homes: list[int], rooms: list[int], data: st.DataObject
+) -> None:
+    """Against all ways of laying virtual hosts on nodes: any that gives each device a rank will do, and the
+    busiest device is no busier than it must be."""
+    ranks = iter(range(sum(homes)))
+    members = tuple(tuple(next(ranks) for _ in range(size)) for size in homes)
+    devices = data.draw(st.integers(1, sum(homes)))
+    nodes = tuple(node(f"n{i}", count) for i, count in enumerate(rooms))
+    answer = plan(Picture(nodes), [want(devices=devices, ranks=sum(homes), homes=members)])
+    best = min(loads(homes, rooms, devices), default=None)
+    assert (best is None) == (not answer.starts)
+    if answer.starts:
+        placed = answer.starts[0].placement
+        counts: dict[tuple[str, int], int] = {}
+        for place in placed.nodes:
+            for rank in place.ranks:
+                counts[place.node, rank.devices[0]] = counts.get((place.node, rank.devices[0]), 0) + 1
+        assert len(counts) == devices and max(counts.values()) == best
+        assert len(placed.homes_by_node()) == len(homes)
+
+
+def loads(homes: list[int], rooms: list[int], devices: int) -> list[int]:
+    """Ranks on the busiest device, for every way in which the virtual hosts can lie."""
+    found: list[int] = []
+    for choice in itertools.product(range(len(rooms)), repeat=len(homes)):
+        on = {n: sum(s for s, c in zip(homes, choice) if c == n) for n in set(choice)}
+        for load in range(1, sum(homes) + 1):
+            least = {n: -(-count // load) for n, count in on.items()}
+            most = sum(min(rooms[n], count) for n, count in on.items())
+            if all(least[n] <= rooms[n] for n in on) and sum(least.values()) <= devices <= most:
+                found.append(load)
+                break
+    return found
+
+
 NODES = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from(["east", "west"]), st.sampled_from(["cpu", "gpu"])),
     min_size=1,
@@ -194,7 +308,8 @@ def test_every_plan_is_sound(nodes: tuple[Node, ...], wants: list[Want]) -> None
         loads = [
             sum(i in r.devices and p.node == n for p in placement.nodes for r in p.ranks) for n, i in pairs
         ]
-        assert max(loads) - min(loads) <= 1
+        if len(placement.nodes) == 1:  # over several, virtual hosts can be in the way
+            assert max(loads) - min(loads) <= 1
 
 
 @given(NODES, WANTS, NODES)

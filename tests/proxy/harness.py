@@ -38,6 +38,7 @@ class Fleet:
         self.folder = folder
         self.placement = [tuple(ranks) for ranks in placement]
         self.size = sum(len(ranks) for ranks in placement)
+        self.devices: dict[int, tuple[int, ...]] = {}  # rank -> devices on its node; empty: no leases
         self.epoch = 0
         self.store: dict[str, bytes] = {}
         self.ranks: dict[int, asyncio.subprocess.Process] = {}
@@ -133,7 +134,7 @@ class Fleet:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
 
-    async def cut(self, deadline_s: float = 20.0) -> list[Drained]:
+    async def cut(self, deadline_s: float = 60.0) -> list[Drained]:
         """Freeze, drain, end the proxies, start others, thaw; what each drained proxy said."""
         await self.freeze()
         drained = list(await asyncio.gather(*(proxy.drain(deadline_s) for proxy in self.proxies)))
@@ -187,6 +188,7 @@ class Fleet:
             leader=leader,
             run_dirs=(str(self.folder / "run"),),
             store=self.store if leader else {},
+            devices={rank: self.devices[rank] for rank in self.placement[index] if rank in self.devices},
         )
         proxy = await ProxyHandle.start(config, self._zygote)
         for rank in self.placement[index]:

@@ -39,7 +39,7 @@ async def cut(fleet: Fleet, rng: random.Random) -> None:
 
 async def cut_given_up(fleet: Fleet, rng: random.Random) -> None:
     await fleet.freeze()
-    await asyncio.gather(*(proxy.drain(20) for proxy in fleet.proxies))
+    await asyncio.gather(*(proxy.drain(60) for proxy in fleet.proxies))
     await asyncio.gather(*(proxy.undrain() for proxy in fleet.proxies))
     fleet.thaw()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -70,23 +71,45 @@ def script(name: str) -> str:
     return str(SCRIPTS / name)
 
 
-async def run_plain(
-    folder: Path, size: int, port: int, target: str, *args: Any, timeout_s: float = 120.0
-) -> list[Any]:
-    """The same script without Midstep: gloo over loopback."""
-    processes = []
-    for rank in range(size):
-        environment = {
-            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIDSTEP_RUN")
-        }
-        environment |= rank_environment(RankPlace(rank, size, size), "plain", port)
-        with (folder / f"plain{rank}").open("wb") as out:
-            processes.append(
-                await asyncio.create_subprocess_exec(
-                    sys.executable, target, *map(str, args), env=environment, stdout=out, cwd=folder
-                )
-            )
-    async with asyncio.timeout(timeout_s):
-        codes = [await process.wait() for process in processes]
-    assert codes == [0] * size
+async def run_plain(folder: Path, size: int, target: str, *args: Any, timeout_s: float = 120.0) -> list[Any]:
+    """The same script without Midstep: gloo over loopback. Raises RankFailed with what the ranks said.
+
+    The rendezvous store is this process's, as with torchrun: it has its port before any rank starts, so that
+    nobody can take it, and it outlives every rank, so that the first to end takes nothing from the others.
+    """
+    import torch.distributed as dist
+
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    processes = [await _plain_rank(folder, rank, size, store.port, target, *args) for rank in range(size)]
+    try:
+        async with asyncio.timeout(timeout_s):
+            codes = [await process.wait() for process in processes]
+    except TimeoutError:
+        codes = [process.returncode for process in processes]
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if codes != [0] * size:
+        said = [
+            f"rank {rank} exited with {code} (None: not in {timeout_s:g} s):\n"
+            f"{(folder / f'plain{rank}.log').read_text(errors='replace')[-4000:]}"
+            for rank, code in enumerate(codes)
+        ]
+        raise RankFailed("without Midstep:\n" + "\n".join(said))
     return [json.loads((folder / f"plain{rank}").read_text() or "null") for rank in range(size)]
+
+
+async def _plain_rank(
+    folder: Path, rank: int, size: int, port: int, target: str, *args: Any
+) -> asyncio.subprocess.Process:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIDSTEP_RUN")
+    }
+    environment |= rank_environment(RankPlace(rank, size, size), "plain", port)
+    environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    with (folder / f"plain{rank}").open("wb") as out, (folder / f"plain{rank}.log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, target, *map(str, args), env=environment, stdout=out, stderr=log, cwd=folder
+        )

@@ -29,6 +29,14 @@ def test_everything_that_pyproject_asks_for_is_locked() -> None:
     assert not missing, f"not in requirements.lock: {missing}; run `make lock`"
 
 
+def test_what_the_zoo_asks_for_is_locked_apart() -> None:
+    lines = (ROOT / "requirements-zoo.lock").read_text().splitlines()
+    more = {line.partition("==")[0] for line in lines if not line.startswith("#")}
+    wanted = {re.split(r"[<>=!~ ]", line)[0].lower() for line in PROJECT["optional-dependencies"]["zoo"]}
+    assert wanted <= more, f"not in requirements-zoo.lock: {sorted(wanted - more)}; run `make lock`"
+    assert not more & {pin.partition("==")[0] for pin in PINS}
+
+
 def test_make_says_what_it_does() -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = {line.split()[0] for line in done.stdout.splitlines()}

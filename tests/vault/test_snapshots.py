@@ -87,3 +87,21 @@ def test_a_copy_from_another_region_is_verified_before_it_counts(vault: Snapshot
     (stage / "rank-0" / "pages.img").write_bytes(b"x" * 100)
     other.adopt("s1")
     assert other.manifest("s1") == vault.manifest("s1")
+
+
+def test_what_was_torn_by_a_loss_of_power_is_found_before_it_is_used(vault: Snapshots) -> None:
+    for snapshot_id in ("s1", "s2"):
+        write_part(vault, snapshot_id, 0)
+        vault.commit(snapshot_id, "j", 1, 1, {})
+        vault.flush(snapshot_id)
+        assert vault.verify(snapshot_id).snapshot_id == snapshot_id
+    (vault.path("s1") / "rank-0" / "pages.img").write_bytes(b"x" * 40)
+    with pytest.raises(SnapshotIncomplete, match=r"pages.img has 40 bytes instead of 100"):
+        vault.verify("s1")
+    (vault.path("s2") / "manifest.json").write_bytes(b"")
+    with pytest.raises(SnapshotIncomplete, match="torn"):
+        vault.verify("s2")
+
+
+def test_flushing_what_is_gone_is_harmless(vault: Snapshots) -> None:
+    vault.flush("never")

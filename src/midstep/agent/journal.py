@@ -3,10 +3,14 @@
 A keeper writes the phase that it is about to work on (HOLDING, STARTING, DUMPING, ENDING) before the first
 effect, each process before the next one is made, and the phase reached after the last effect; `recover` reads
 the rest off the machine.
+
+A record must outlive the agent, not the machine: the processes that it speaks of do not outlive it either. So
+a save is a rename and waits for no disk; a record that a failing power supply left unreadable is no record.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from midstep.agent.drivers.launch import RankProcess
+from midstep.agent.trash import Trash
 from midstep.model.job import JobSpec, NodePlace
 from midstep.model.phase import Failure, Goal, Phase, StepTiming
 
@@ -56,6 +61,7 @@ class JobEntry:
         default_factory=dict[str, object]
     )  # freeze.Frozen as JSON, until the thaw
     cuda: dict[int, CudaRank] = field(default_factory=dict[int, CudaRank])  # from the lock to the unlock
+    coming: tuple[int, ...] = ()  # HOLDING, adopted: ranks that are restored beside those that were here
     cut: str | None = None  # the snapshot at which the processes stand still, until they are thawed
     target: str | None = None  # DUMPING, DUMPED
     tried: Aim | None = None  # FAILED: what was tried
@@ -85,6 +91,7 @@ class JobEntry:
 
 
 _ADAPTER = TypeAdapter(JobEntry)
+_log = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
@@ -99,6 +106,7 @@ class Journal:
     def __init__(self, state_dir: Path) -> None:
         self._jobs = state_dir / "jobs"
         self._jobs.mkdir(parents=True, exist_ok=True)
+        self.trash = Trash(state_dir / "trash")
 
     def folder(self, job_id: str) -> Path:
         """The job's folder on this node."""
@@ -113,20 +121,17 @@ class Journal:
         return self.folder(job_id) / "store"
 
     def save(self, entry: JobEntry) -> JobEntry:
-        """Make a record durable: a crash leaves the one before or this one."""
+        """Replace a record: a kill at any instant leaves the one before or this one."""
         folder = self.folder(entry.job_id)
         folder.mkdir(exist_ok=True)
         temporary = folder / "entry.json.tmp"
-        with temporary.open("wb") as file:
-            file.write(_ADAPTER.dump_json(entry))
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(_ADAPTER.dump_json(entry))
         os.rename(temporary, folder / "entry.json")
         return entry
 
     def load(self) -> list[JobEntry]:
         """All records, by job. A folder without one is the beginning of a job that was never said to be
-        here."""
+        here; a folder whose record was torn goes, with all that it holds."""
         entries: list[JobEntry] = []
         for folder in sorted(self._jobs.iterdir()):
             try:
@@ -134,6 +139,10 @@ class Journal:
             except FileNotFoundError:
                 continue
             except ValidationError as error:
+                if error.errors()[0]["type"] == "json_invalid":
+                    _log.warning("%s is torn (a loss of power?): the job is not here any more", folder)
+                    self.trash.take(folder)
+                    continue
                 raise RuntimeError(
                     f"{folder / 'entry.json'} was written by another version of Midstep: {error}"
                 ) from error

@@ -19,6 +19,7 @@ from midstep.agent.plan import Live, Move, aim_of, next_move
 from midstep.agent.recover import recover
 from midstep.agent.stalls import stalls_of
 from midstep.agent.steps.base import Job, Means, failure_of
+from midstep.agent.steps.change import change
 from midstep.agent.steps.dump import dump
 from midstep.agent.steps.end import end, remove_everything
 from midstep.agent.steps.hold import adopt, hold
@@ -119,7 +120,7 @@ class Keeper:
             proxy_port=self.job.proxy_port,
             ranks=tuple(self.job.rank_status(rank, ended(rank)) for rank in entry.ranks),
             failure=entry.failure,
-            steps=entry.steps,
+            steps=tuple(self.job.steps) or entry.steps,
             stalls=self._stalls if entry.phase is Phase.RUNNING else (),
             store=entry.store if entry.phase is Phase.DUMPED else {},
             nbytes=entry.nbytes,
@@ -149,7 +150,7 @@ class Keeper:
         wanted = self.wanted
         if move is Move.REFUSE:
             words = "this node has nothing of the job under this epoch"
-            self._refused = Failure("reconnect", words, Fault.TRANSIENT, intact=False)
+            self._refused = Failure("reconnect", words, Fault.NODE, intact=False)
             return
         assert wanted is not None
         job = self._job_for(move, wanted)
@@ -178,6 +179,8 @@ class Keeper:
                 await hold(job, wanted)
             case Move.ADOPT:
                 await adopt(job, wanted)
+            case Move.CHANGE:
+                await change(job, wanted)
             case Move.CLEAR:
                 job.save(phase=Phase.ENDING)
                 self.drop_logs()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,12 @@ class LogShipper:
 
     def drop(self, job_id: str) -> None:
         """The job is not here any more."""
-        for key in [key for key in self._readers if key[0] == job_id]:
+        self.keep(job_id, ())
+
+    def keep(self, job_id: str, ranks: Iterable[int]) -> None:
+        """Only these ranks of the job are here."""
+        here = set(ranks)
+        for key in [key for key in self._readers if key[0] == job_id and key[1] not in here]:
             del self._readers[key]
 
     def anchored(self, job_id: str, rank: int) -> bool:

@@ -21,7 +21,7 @@ from midstep.wire.agent import Assignment, Desired, Report, Welcome
 _LEAVING = (Phase.ENDING, Phase.GONE)
 _FLUSH_S = 5.0
 _RECOVERY_S = 60.0  # then the other jobs of the node are not kept waiting any longer
-_FLUSH_POLL_S = 0.05
+_FLUSH_POLL_S = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, config: AgentConfig, nursery: Nursery) -> None:
         journal = Journal(config.state_dir)
-        fetcher = Fetcher(config.controller, config.token, config.state_dir / "scratch")
+        fetcher = Fetcher(config.controller, config.token, config.region, config.state_dir / "scratch")
         criu = Criu(config.criu) if config.criu is not None else None
         self._means = Means(config, journal, Snapshots(config.vault_dir), fetcher, nursery, criu)
         self.logs = LogShipper()
@@ -44,6 +44,7 @@ class Node:
     async def start(self) -> None:
         """Take up the jobs of the journal; returns when what `report` says is true."""
         keepers = [self._keep(entry.job_id, entry) for entry in self._means.journal.load()]
+        self._means.journal.trash.empty_soon()
         if keepers:
             waits = [asyncio.create_task(keeper.ready.wait()) for keeper in keepers]
             await asyncio.wait(waits, timeout=_RECOVERY_S)
@@ -87,6 +88,7 @@ class Node:
             if job.entry.phase is Phase.HOLDING and not job.entry.adopted:
                 self.logs.drop(job_id)  # the files are not in place yet
                 continue
+            self.logs.keep(job_id, job.entry.ranks)
             for rank in job.entry.ranks:
                 floor = job.entry.log_floors.get(rank)
                 has = wanted.log_bytes.get(rank, 0)
@@ -120,6 +122,7 @@ class Node:
             if time.monotonic() > end_s:
                 _log.warning("job %s: its log is removed before all of it was sent", job_id)
                 break
+            self.changed.set()  # the session looks at the logs
             await asyncio.sleep(_FLUSH_POLL_S)
         self.logs.drop(job_id)
 

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | HOLD, newer epoch | nothing | HOLD (prepare, or restore from the source) |
 | | the same ranks, no source or stopped at the source's cut | ADOPT |
+| | some of the homes placed here, stopped at the source's cut | CHANGE (others end, or are restored) |
 | | anything else | CLEAR, then HOLD |
 | RUN | HELD | START |
 | | DUMPED, FAILED and intact (ranks stopped or running), proxy there | RESUME |
@@ -29,6 +30,7 @@ class Move(enum.Enum):
     NOTHING = enum.auto()
     HOLD = enum.auto()
     ADOPT = enum.auto()
+    CHANGE = enum.auto()
     CLEAR = enum.auto()
     START = enum.auto()
     RESUME = enum.auto()
@@ -78,17 +80,20 @@ def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:
         return Move.HOLD
     if entry.epoch == wanted.epoch:
         return Move.NOTHING
-    if _adoptable(entry, live, wanted):
-        return Move.ADOPT
+    if _whole(entry, live, wanted):
+        here, there = set(entry.ranks), {r.rank for r in wanted.place.ranks}
+        if here == there:
+            return Move.ADOPT
+        if here & there and wanted.source is not None:
+            return Move.CHANGE
     return Move.CLEAR if live.alive or live.files or live.proxy else Move.HOLD
 
 
-def _adoptable(entry: JobEntry, live: Live, wanted: Assignment) -> bool:
+def _whole(entry: JobEntry, live: Live, wanted: Assignment) -> bool:
     """Processes may go on under the new epoch only from the very cut that the other nodes go on from."""
-    same_ranks = set(entry.ranks) == {r.rank for r in wanted.place.ranks}
     same_cut = wanted.source is None or wanted.source.snapshot_id == entry.cut
     anything = bool(entry.processes or entry.exits)  # ranks that have all ended are not started again
-    return anything and live.alive == frozenset(entry.processes) and same_ranks and same_cut
+    return anything and live.alive == frozenset(entry.processes) and same_cut
 
 
 def _to_run(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:

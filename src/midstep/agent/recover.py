@@ -2,7 +2,7 @@
 
 | phase in the record | what is done | phase after |
 | --- | --- | --- |
-| HOLDING, adopted | nothing: the processes are not touched | PROXY_LOST |
+| HOLDING, adopted | only what was being restored beside the processes is removed | PROXY_LOST |
 | HOLDING | everything of it is removed | FAILED (transient) |
 | HELD, RUNNING | nothing; the proxy died with the agent | PROXY_LOST |
 | STARTING | unrecorded ranks are found; if some were never started, all are ended | PROXY_LOST or FAILED |
@@ -23,6 +23,7 @@ from midstep.agent.errors import StepFailed
 from midstep.agent.journal import Aim, boot_id
 from midstep.agent.orphans import await_criu, find_orphans
 from midstep.agent.steps.base import Job, blocking
+from midstep.agent.steps.change import remove_strangers
 from midstep.agent.steps.dump import roll_back
 from midstep.agent.steps.end import remove_everything
 from midstep.model.phase import Failure, Fault, Goal, Phase
@@ -38,7 +39,7 @@ async def recover(job: Job) -> None:
         await _after_reboot(job)
     match job.entry.phase:
         case Phase.HOLDING if job.entry.adopted:
-            job.save(phase=Phase.PROXY_LOST, adopted=False)
+            await _undo_change(job)
         case Phase.HOLDING:
             await _undo_hold(job)
         case Phase.STARTING:
@@ -62,10 +63,18 @@ async def _after_reboot(job: Job) -> None:
 
 async def _undo_hold(job: Job) -> None:
     if job.entry.cut is not None:
-        await blocking(partial(await_criu, _images(job, job.entry.cut), _CRIU_S))
+        await blocking(partial(await_criu, _images(job, job.entry.cut, job.entry.ranks), _CRIU_S))
     await remove_everything(job)
     _interrupted(job, Goal.HOLD, "restore" if job.entry.cut else "copy", intact=False)
     job.save(processes={}, exits={}, frozen={}, cut=None)
+
+
+async def _undo_change(job: Job) -> None:
+    """Those that were here before stand or run as they did."""
+    if job.entry.cut is not None and job.entry.coming:
+        await blocking(partial(await_criu, _images(job, job.entry.cut, job.entry.coming), _CRIU_S))
+    await remove_strangers(job, ())
+    job.save(phase=Phase.PROXY_LOST, adopted=False, coming=())
 
 
 async def _finish_start(job: Job) -> None:
@@ -94,7 +103,7 @@ async def _undo_dump(job: Job) -> None:
     """CRIU may still be at work on ranks that it holds: it ends by itself, and leaves them stopped."""
     entry = job.entry
     assert entry.target is not None
-    await blocking(partial(await_criu, _images(job, entry.target), _CRIU_S))
+    await blocking(partial(await_criu, _images(job, entry.target, entry.ranks), _CRIU_S))
     ranks = [p for p in entry.processes.values() if launch.alive(p)]
     intact = True
     try:
@@ -115,7 +124,7 @@ def _interrupted(job: Job, goal: Goal, step: str, *, intact: bool, target: str |
     job.save(phase=Phase.FAILED, failure=failure, tried=Aim(job.entry.epoch, goal, target), steps=())
 
 
-def _images(job: Job, snapshot_id: str) -> list[Path]:
+def _images(job: Job, snapshot_id: str, ranks: tuple[int, ...]) -> list[Path]:
     vault = job.means.vault
     folder = vault.path(snapshot_id) if vault.exists(snapshot_id) else vault.stage(snapshot_id)
-    return [folder / f"rank-{rank}" for rank in job.entry.ranks]
+    return [folder / f"rank-{rank}" for rank in ranks]

@@ -21,6 +21,7 @@ import httpx
 
 from midstep.agent.errors import TransferError
 from midstep.model.job import SnapshotRef
+from midstep.vault.errors import SnapshotIncomplete
 from midstep.vault.snapshots import Snapshots
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # not the connection's fault: left as an OSError that names the folder
@@ -32,7 +33,8 @@ _LOCK_POLL_S = 0.1
 class Fetcher:
     """Downloads over HTTP. All methods block: call them in threads. They raise TransferError."""
 
-    def __init__(self, controller: str, token: str, scratch: Path) -> None:
+    def __init__(self, controller: str, token: str, region: str, scratch: Path) -> None:
+        self._region = region
         self._controller = controller.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._scratch = scratch
@@ -56,10 +58,11 @@ class Fetcher:
 
     def snapshot(self, source: SnapshotRef, vault: Snapshots, deadline_s: float) -> int:
         """Have a snapshot in this region's vault; returns the bytes fetched, 0 when it was there. Nodes of a
-        region that want the same one wait for the first."""
+        region that want the same one wait for the first. VaultError: it is there, but not whole, and there is
+        no other."""
         end_s = time.monotonic() + deadline_s
         with _locked(vault.root / "locks" / f"{source.snapshot_id}.lock", end_s):
-            if vault.exists(source.snapshot_id):
+            if vault.exists(source.snapshot_id) and self._is_whole(source, vault):
                 return 0
             vault.delete(source.snapshot_id)  # what an interrupted fetch has left
             try:
@@ -71,6 +74,15 @@ class Fetcher:
                 vault.delete(source.snapshot_id)
                 raise
             return nbytes
+
+    def _is_whole(self, source: SnapshotRef, vault: Snapshots) -> bool:
+        try:
+            vault.verify(source.snapshot_id)
+        except SnapshotIncomplete:  # the machine lost power before it was on disk
+            if source.region == self._region:
+                raise
+            return False
+        return True
 
     @contextlib.contextmanager
     def _get(self, path: str, end_s: float) -> Generator[_Body]:

@@ -10,8 +10,7 @@ from midstep.agent.drivers.launch import RankProcess
 
 
 class Watch:
-    """Follows processes by descriptors of theirs; ``ended`` is called from the event loop, again and again
-    until `follow` is told to leave the process alone."""
+    """Follows processes by descriptors of theirs; ``ended`` is called from the event loop, once for each."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
@@ -32,4 +31,10 @@ class Watch:
                 self._ended()
                 continue
             self._descriptors[pid] = descriptor
-            loop.add_reader(descriptor, self._ended)
+            loop.add_reader(descriptor, self._tell, loop, descriptor)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+        """It stays readable for ever: looked at no more, or the loop would spin until the rank is taken off
+        the record, beside the threads that kill and tidy."""
+        loop.remove_reader(descriptor)
+        self._ended()

@@ -11,11 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from midstep.api.problems import from_validation
 from midstep.control.errors import Rejected, invalid
-from midstep.wire.api import JobRequest, MigrateRequest
+from midstep.wire.api import JobRequest, MigrateRequest, ResizeRequest
 
 T = TypeVar("T")
 _JOB = TypeAdapter(JobRequest)
 _MIGRATE = TypeAdapter(MigrateRequest)
+_RESIZE = TypeAdapter(ResizeRequest)
 
 
 async def job_request(request: Request) -> JobRequest:
@@ -26,6 +27,11 @@ async def job_request(request: Request) -> JobRequest:
 async def migrate_request(request: Request) -> MigrateRequest:
     """The body of a migration; raises Rejected."""
     return _parse(_MIGRATE, [field.name for field in fields(MigrateRequest)], await _json(request))
+
+
+async def resize_request(request: Request) -> ResizeRequest:
+    """The body of a resize; raises Rejected."""
+    return _parse(_RESIZE, [field.name for field in fields(ResizeRequest)], await _json(request))
 
 
 def _parse(adapter: TypeAdapter[T], names: list[str], body: object) -> T:

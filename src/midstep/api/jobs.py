@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
-from midstep.api.bodies import job_request, migrate_request
+from midstep.api.bodies import job_request, migrate_request, resize_request
 from midstep.api.files import tar_stream
 from midstep.control.desk import Desk
-from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest
+from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest, ResizeRequest
 
 _LOG_BYTES = 1 << 18
 _MAX_LOG_BYTES = 1 << 20
@@ -36,6 +36,10 @@ def job_routes(desk: Desk) -> APIRouter:
     @router.post("/{job}/migrate", status_code=202)
     async def migrate(job: str, request: Annotated[MigrateRequest, Depends(migrate_request)]) -> JobView:
         return await desk.migrate(job, request.to)
+
+    @router.post("/{job}/resize", status_code=202)
+    async def resize(job: str, request: Annotated[ResizeRequest, Depends(resize_request)]) -> JobView:
+        return await desk.resize(job, request.devices, request.to)
 
     @router.post("/{job}/cancel", status_code=202)
     async def cancel(job: str) -> JobView:

@@ -102,15 +102,14 @@ def pull(
 def _print_jobs(jobs: list[JobView]) -> None:
     from midstep.cli.output import age, columns, print_table
 
-    heads = columns("Job", "Name", "State", "Tier", ">Devices", ">Ranks", "Nodes", ">Age", "Note")
+    heads = columns("Job", "Name", "State", "Tier", ">Devices", "Nodes", ">Age", "Note")
     rows = [
         (
             j.job_id,
             j.name,
             j.state,
             j.tier,
-            str(j.devices),
-            str(j.world_size),
+            f"{j.devices_now}/{j.world_size}",
             ",".join(dict.fromkeys(r.node for r in j.ranks if r.node)),
             age(j.submitted_s),
             _note(j),

@@ -1,4 +1,4 @@
-"""`midstep suspend`, `resume`, `migrate`, `cancel`: ask, then show every phase as it happens."""
+"""`midstep suspend`, `resume`, `migrate`, `resize`, `cancel`: ask, then show every phase as it happens."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def migrate(
     )
 
 
+def resize(
+    job: options.Job,
+    devices: Annotated[int, typer.Option(min=1, help="How many, from 1 to the job's world size.")],
+    to: Annotated[
+        str,
+        typer.Option(help="A node or region to move to as well.", autocompletion=options.complete_place),
+    ] = "",
+    wait: options.Wait = True,
+    timeout: options.Timeout = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Give a job more or fewer devices; its ranks share them, and its results do not change."""
+    asked = Asked("running", lambda f: f.resize(job, devices, to or None), to, devices)
+    guarded(lambda: _move(asked, job, Manner(wait, timeout, state, as_json)))
+
+
 def cancel(
     job: options.Job,
     wait: options.Wait = True,
@@ -76,17 +93,25 @@ def cancel(
 
 
 class Asked:
-    """A request, the state that it leads to, and the place if it names one."""
+    """A request, the state that it leads to, and the place and the number of devices if it names them."""
 
-    def __init__(self, goal: str, ask: Callable[[FleetClient], JobView], place: str = "") -> None:
+    def __init__(
+        self, goal: str, ask: Callable[[FleetClient], JobView], place: str = "", devices: int | None = None
+    ) -> None:
         self.goal = goal
         self.ask = ask
         self.place = place
+        self.devices = devices
 
     def reached(self, view: JobView) -> bool:
         """It is so now, whoever has seen to it: another request may have been under way."""
         there = self.place in ("", view.region) or all(rank.node == self.place for rank in view.ranks)
-        return view.state == self.goal and there
+        size = self.devices is None or view.devices_now == self.devices
+        return view.state == self.goal and there and size
+
+    def given_up(self, view: JobView) -> bool:
+        """It shall have another number of devices now: the move failed, or somebody asked for another."""
+        return self.devices is not None and view.devices_wanted != self.devices
 
 
 class Manner:
@@ -106,6 +131,8 @@ def _move(asked: Asked, job: str, manner: Manner) -> int:
         before = fleet.job(job)
         news = News(fleet, before, quiet=manner.json)
         view = asked.ask(fleet)
+        if asked.devices is not None and not view.devices_now:  # it gets them at its next start
+            manner.wait = False
         if manner.wait:
             fleet.be_patient(60.0)
             view = fleet.wait(view.job_id, lambda v: settled(before, v, asked), manner.timeout_s, news.show)
@@ -113,8 +140,15 @@ def _move(asked: Asked, job: str, manner: Manner) -> int:
         if manner.json:
             print_json(view)
         elif not manner.wait:
-            say(f"{view.name or view.job_id} is {view.state}{f' ({view.reason})' if view.reason else ''}")
+            size = "" if asked.devices is None else f" and shall have {counted(view.devices_wanted)}"
+            why = f" ({view.reason})" if view.reason else ""
+            say(f"{view.name or view.job_id} is {view.state}{size}{why}")
         return _verdict(before, view, asked, manner) if manner.wait else Exit.OK
+
+
+def counted(devices: int) -> str:
+    """A number of devices in words."""
+    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def settled(before: JobView, view: JobView, asked: Asked) -> bool:
@@ -123,6 +157,8 @@ def settled(before: JobView, view: JobView, asked: Asked) -> bool:
         return False
     if view.state in ("completed", "failed", "cancelled") or asked.reached(view):
         return True
+    if asked.devices is not None:
+        return asked.given_up(view) or view.state == "suspended"
     # Running or suspended: it came to nothing only if something has been tried since the request.
     return bool(_new_moves(before, view, asked.place))
 
@@ -172,10 +208,12 @@ def _verdict(before: JobView, view: JobView, asked: Asked, manner: Manner) -> in
             else ""
         )
         if not manner.json:
-            where = f" in {view.region}" if view.region else ""
+            size_now = "" if asked.devices is None else f" on {counted(asked.devices)}"
+            where = f"{size_now} in {view.region}" if view.region else ""
             say(f"{named} is {view.state}{where}{cost}")
         return Exit.OK
     reason = failed[-1].message if failed else view.failure or view.reason
-    what = f"is {view.state}, not {asked.goal}" if view.state != asked.goal else "was not moved and goes on"
+    kept = "moved" if asked.devices is None else "resized"
+    what = f"is {view.state}, not {asked.goal}" if view.state != asked.goal else f"was not {kept} and goes on"
     say(f"midstep: {named} {what}{f': {reason}' if reason else ''}")
     return Exit.JOB_FAILED if view.state == "failed" else Exit.CONFLICT

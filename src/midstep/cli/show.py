@@ -38,6 +38,7 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
         ("failure", job.failure),
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("command", shlex.join(job.command)),
+        ("devices", _devices(job)),
         ("asked for", f"{job.devices} devices, {job.world_size} ranks, {job.tier}, {job.kind}"),
         ("submitted", clock(job.submitted_s)),
         ("started", clock(job.started_s)),
@@ -45,6 +46,12 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
         ("snapshot", f"{job.snapshot}, {size(job.snapshot_bytes)}" if job.snapshot else ""),
         ("epoch", str(job.epoch)),
     ]
+
+
+def _devices(job: JobView) -> str:
+    """How many it has for its ranks, and how many it shall have."""
+    shall = f", shall have {job.devices_wanted}" if job.devices_wanted != job.devices_now else ""
+    return f"{job.devices_now}/{job.world_size}{shall}"
 
 
 def _ranks(job: JobView) -> None:

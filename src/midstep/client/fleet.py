@@ -20,7 +20,16 @@ import httpx
 from midstep.client.errors import NotFound, WaitTimeout
 from midstep.client.http import Transport, no_answer
 from midstep.client.locate import Address, locate
-from midstep.client.types import EventView, Health, JobRequest, JobView, LogView, MigrateRequest, NodeView
+from midstep.client.types import (
+    EventView,
+    Health,
+    JobRequest,
+    JobView,
+    LogView,
+    MigrateRequest,
+    NodeView,
+    ResizeRequest,
+)
 
 POLL_S = 0.2
 UPLOAD_TIMEOUT_S = 600.0
@@ -77,6 +86,10 @@ class FleetClient:
     def migrate(self, job: str, to: str) -> JobView:
         """Move it to a node or region."""
         return self._transport.post(f"{_job(job)}/migrate", JobView, MigrateRequest(to))
+
+    def resize(self, job: str, devices: int, to: str | None = None) -> JobView:
+        """Let it go on with another number of devices; at a node or in a region, if one is given."""
+        return self._transport.post(f"{_job(job)}/resize", JobView, ResizeRequest(devices, to))
 
     def cancel(self, job: str) -> JobView:
         """End it for good."""

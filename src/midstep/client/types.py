@@ -13,6 +13,7 @@ from midstep.wire.api import (
     MoveView,
     NodeView,
     RankView,
+    ResizeRequest,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "MoveView",
     "NodeView",
     "RankView",
+    "ResizeRequest",
 ]

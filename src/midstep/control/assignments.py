@@ -22,5 +22,6 @@ def assignment(order: Order, nodes: Mapping[str, Node], log_bytes: dict[int, int
         target=order.target,
         store=order.store,
         collect=order.collect,
+        leaving=order.leaving,
         log_bytes=log_bytes,
     )

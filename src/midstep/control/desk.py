@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from midstep.control.admission import check_possible, spec_of
 from midstep.control.errors import NotFound, Rejected, invalid
 from midstep.control.lookup import find
 from midstep.control.region import Region
-from midstep.control.scheduler import want_at
+from midstep.control.scheduler import want_at, want_resized
 from midstep.control.views import job_view, node_views
 from midstep.engine.errors import Refused
-from midstep.engine.events import CancelAsked, Event, MigrateAsked, ResumeAsked, Submitted, SuspendAsked
+from midstep.engine.events import (
+    CancelAsked,
+    Event,
+    MigrateAsked,
+    ResizeAsked,
+    ResumeAsked,
+    Submitted,
+    SuspendAsked,
+)
 from midstep.engine.record import JobRecord
 from midstep.model.lifecycle import JobState, Stage
 from midstep.vault.errors import SnapshotMissing
@@ -77,6 +86,21 @@ class Desk:
         if record.stage not in (Stage.ENDING, Stage.OVER):
             check_possible(want_at(record, there.node, there.region), self._region.fleet)
         return await self._ask(record.job_id, there)
+
+    async def resize(self, asked: str, devices: int, to: str | None) -> JobView:
+        """Go on with another number of devices, at a node or in a region if ``to`` is given."""
+        record = self._find(asked)
+        most = record.spec.world_size
+        if not 1 <= devices <= most and devices != record.spec.devices:
+            words = f"job {record.job_id} has {most} ranks: it can have 1 to {most} devices, not {devices}"
+            raise invalid("devices", words, "the world size of a job never changes")
+        there = self._destination(to) if to is not None else MigrateAsked()
+        if record.stage not in (Stage.ENDING, Stage.OVER):
+            want = want_resized(record, devices)
+            if to is not None:
+                want = replace(want, node=there.node, region=there.region)
+            check_possible(want, self._region.fleet)
+        return await self._ask(record.job_id, ResizeAsked(devices, there.node, there.region))
 
     async def cancel(self, asked: str) -> JobView:
         """Stop the job for good."""

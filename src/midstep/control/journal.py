@@ -47,7 +47,6 @@ class Journal:
         with self._guarded():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
@@ -58,10 +57,13 @@ class Journal:
         """Flush and close."""
         self._db.close()
 
-    def commit(self, at_s: float, record: JobRecord, event: Event | None, logs: Iterable[Log]) -> None:
+    def commit(
+        self, at_s: float, record: JobRecord, event: Event | None, logs: Iterable[Log], *, synced: bool = True
+    ) -> None:
         """One step of one job: its event, its record and its lines of history, or nothing of them. ``event``
-        None: only the lines."""
-        with self._guarded(), self._transaction():
+        None: only the lines. ``synced``: it outlives a loss of power, with all that was committed before;
+        otherwise only a kill."""
+        with self._guarded(), self._transaction(synced):
             if event is not None:
                 body = TypeAdapter[Any](type(event)).dump_json(event).decode()
                 row = (at_s, record.job_id, record.version, type(event).__name__, body)
@@ -79,7 +81,7 @@ class Journal:
 
     def note(self, at_s: float, log: Log) -> None:
         """A line of history that belongs to no job."""
-        with self._guarded(), self._transaction():
+        with self._guarded(), self._transaction(synced=False):
             self._add_events(at_s, "", [log])
 
     def records(self) -> list[JobRecord]:
@@ -116,7 +118,8 @@ class Journal:
         self._db.executemany(f"INSERT INTO events ({names}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     @contextmanager
-    def _transaction(self) -> Generator[None]:
+    def _transaction(self, synced: bool) -> Generator[None]:
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

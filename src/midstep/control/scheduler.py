@@ -4,9 +4,10 @@ plan."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from midstep.engine.check import users_of_devices
-from midstep.engine.record import JobRecord
+from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import JobSpec
 from midstep.model.lifecycle import Stage
@@ -24,8 +25,8 @@ def picture(records: Iterable[JobRecord], nodes: Mapping[str, NodeStatus]) -> Pi
 
 
 def wants(records: Iterable[JobRecord]) -> list[Want]:
-    """The jobs that want devices now: those that wait, and those that shall migrate and have nothing reserved
-    yet."""
+    """The jobs that want devices now: those that wait, those that shall migrate and have nothing reserved
+    yet, and those that shall have more or fewer."""
     return [want for record in records if (want := _want(record)) is not None]
 
 
@@ -38,17 +39,36 @@ def want_at(record: JobRecord, node: str | None, region: str | None) -> Want:
     """A job that is to be moved there."""
     restores = record.stage is not Stage.WAITING or record.snapshot is not None
     return Want(
-        record.job_id, record.spec, 0.0, homes=record.homes, node=node, region=region, restores=restores
+        record.job_id, _wanted(record), 0.0, homes=record.homes, node=node, region=region, restores=restores
     )
 
 
+def want_resized(record: JobRecord, devices: int) -> Want:
+    """A job that is to have this many devices, where it may be now. Nodes that are still being cleared of it
+    will do: it waits for them."""
+    want = replace(_base(replace(record, asked=devices)), never=())
+    placed = record.placement is not None and record.intent is not Intent.MIGRATE
+    return replace(want, region=record.placement.region) if placed and record.placement else want
+
+
 def _want(record: JobRecord) -> Want | None:
-    if not record.waits and not record.would_move:
-        return None
+    if record.would_resize and record.placement is not None:
+        at = record.placement
+        restores = not record.in_place
+        return replace(_base(record), region=at.region, at=at, restores=restores, still=record.in_place)
+    return _base(record) if record.waits or record.would_move else None
+
+
+def _wanted(record: JobRecord) -> JobSpec:
+    """The spec with the number of devices that it shall have now."""
+    return replace(record.spec, devices=record.wanted)
+
+
+def _base(record: JobRecord) -> Want:
     target = record.target
     return Want(
         job_id=record.job_id,
-        spec=record.spec,
+        spec=_wanted(record),
         queued_s=record.queued_s,
         seen=record.version,
         homes=record.homes,

@@ -16,9 +16,18 @@ from midstep.control.snapshots import Vaults
 from midstep.engine.check import verify
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
 from midstep.engine.errors import EngineError, IllegalMove, Refused, Stale
-from midstep.engine.events import ControllerRestarted, DeadlinePassed, Event, NotPlaced, Placed, Submitted
+from midstep.engine.events import (
+    ControllerRestarted,
+    DeadlinePassed,
+    Event,
+    NotPlaced,
+    Placed,
+    SnapshotCommitted,
+    Submitted,
+)
+from midstep.engine.orders import desired
 from midstep.engine.record import JobRecord
-from midstep.engine.step import step
+from midstep.engine.step import Stepped, step
 from midstep.env import Clock
 from midstep.model.lifecycle import Stage
 from midstep.policy.place import plan
@@ -51,8 +60,12 @@ class Service:
         for job_id, record in list(self.records.items()):
             if record.stage is not Stage.OVER or record.leftovers:
                 self._take(job_id, ControllerRestarted())
+        kept = [record.snapshot for record in self.records.values() if record.snapshot]
+        for snapshot in kept:  # of one that was committed just before, nobody knows whether it is on disk
+            self._spawn(self._vaults.flush(snapshot))
+        parts = [record.part for record in self.records.values() if record.part]
         keep = {record.pending for record in self.records.values()}
-        keep |= {record.snapshot.snapshot_id for record in self.records.values() if record.snapshot}
+        keep |= {snapshot.snapshot_id for snapshot in (*kept, *parts)}
         self._spawn(self._vaults.sweep({name for name in keep if name}, set(self.records)))
 
     async def run(self) -> None:
@@ -85,7 +98,7 @@ class Service:
     async def _next(self) -> None:
         job_id, event, answer = await self._queue.get()
         try:
-            record = self._take(job_id, event) if job_id else None
+            record = self._take(job_id, event, asked=answer is not None) if job_id else None
             if answer is not None and not answer.done() and record is not None:
                 answer.set_result(record)
         except Exception as error:
@@ -101,7 +114,7 @@ class Service:
             self._plan_due = False
             self._plan()
 
-    def _take(self, job_id: str, event: Event) -> JobRecord:
+    def _take(self, job_id: str, event: Event, *, asked: bool = False) -> JobRecord:
         before = self.records.get(job_id)
         if before is None and not isinstance(event, Submitted):
             raise NotFound(f"there is no job {job_id}")
@@ -109,7 +122,9 @@ class Service:
         stepped = step(before, event, now_s)
         logs = [effect for effect in stepped.effects if isinstance(effect, Log)]
         if stepped.changed or logs:
-            self._journal.commit(now_s, stepped.record, event if stepped.changed else None, logs)
+            synced = asked or _is_acted_on(before, stepped)
+            news = event if stepped.changed else None
+            self._journal.commit(now_s, stepped.record, news, logs, synced=synced)
         self.records[job_id] = stepped.record
         for effect in stepped.effects:
             self._perform(job_id, effect)
@@ -133,7 +148,10 @@ class Service:
                 pass  # in the journal already
 
     async def _commit(self, job_id: str, effect: CommitSnapshot) -> None:
-        self.tell(job_id, await self._vaults.commit(effect))
+        event = await self._vaults.commit(effect)
+        self.tell(job_id, event)
+        if isinstance(event, SnapshotCommitted):
+            await self._vaults.flush(event.snapshot)
 
     def _plan(self) -> None:
         """Place what can be placed. The plan is made and applied in one go, and still each part is
@@ -147,7 +165,7 @@ class Service:
         for start in answer.starts:
             try:
                 verify(self.records.values(), nodes, self.records[start.job_id], start.placement)
-                self._take(start.job_id, Placed(start.placement, start.seen, start.in_place))
+                self._take(start.job_id, Placed(start.placement, start.seen, start.in_place, start.carries))
             except (Stale, StateError) as error:
                 LOG.warning("job %s was not placed: %s", start.job_id, error)
         for wait in answer.waits:
@@ -177,5 +195,13 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
 
+def _is_acted_on(before: JobRecord | None, stepped: Stepped) -> bool:
+    """Whether nodes or vaults will do something that the record must not forget when power is lost. What
+    nodes only report, they report again."""
+    removes = any(isinstance(effect, DeleteSnapshot) for effect in stepped.effects)
+    return removes or before is None or desired(before) != desired(stepped.record)
+
+
 def _matters_to_policy(record: JobRecord) -> tuple[object, ...]:
-    return (record.stage, record.intent, record.target, record.next, record.back, tuple(record.leftovers))
+    wish = (record.intent, record.target, record.wanted)
+    return (record.stage, *wish, record.next, record.back, tuple(record.leftovers), record.unreachable)

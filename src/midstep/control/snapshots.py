@@ -16,6 +16,7 @@ from midstep.vault.errors import SnapshotMissing, VaultError
 from midstep.vault.snapshots import Snapshots
 
 LOG = logging.getLogger("midstep.control")
+_QUIET_S = 1.0
 
 
 class Vaults:
@@ -24,6 +25,7 @@ class Vaults:
     def __init__(self, folders: Mapping[str, Path], clock: Clock) -> None:
         self._vaults = {region: Snapshots(folder) for region, folder in sorted(folders.items())}
         self._clock = clock
+        self._flushing: dict[str, asyncio.Event] = {}  # snapshot -> done
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -46,8 +48,25 @@ class Vaults:
         reference = SnapshotRef(order.snapshot_id, order.region, manifest.nbytes)
         return SnapshotCommitted(reference, self._clock.monotonic_s() - started_s)
 
+    async def flush(self, snapshot: SnapshotRef) -> None:
+        """Bring a snapshot that was just committed to disk: after a moment, in which its job leaves its
+        devices."""
+        done = self._flushing.setdefault(snapshot.snapshot_id, asyncio.Event())
+        try:
+            await self._clock.sleep(_QUIET_S)
+            await asyncio.to_thread(self._vaults[snapshot.region].flush, snapshot.snapshot_id)
+        except OSError as error:
+            LOG.error("snapshot %s is not on disk in %s: %s", snapshot.snapshot_id, snapshot.region, error)
+        finally:
+            done.set()
+            self._flushing.pop(snapshot.snapshot_id, None)
+
     async def delete(self, snapshot_id: str) -> None:
-        """Remove a snapshot, and what other regions have copied of it."""
+        """Remove a snapshot, and what other regions have copied of it. Not before those that were committed
+        since are on disk: one of them may take its place."""
+        for other, done in list(self._flushing.items()):
+            if other != snapshot_id:
+                await done.wait()
         for region, vault in self._vaults.items():
             try:
                 await asyncio.to_thread(vault.delete, snapshot_id)

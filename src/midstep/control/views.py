@@ -41,6 +41,8 @@ def job_view(record: JobRecord, now_s: float) -> JobView:
         snapshot_bytes=record.snapshot.nbytes if record.snapshot else 0,
         moves=_moves(record, now_s),
         stalls=record.stalls,
+        devices_now=record.devices,
+        devices_wanted=record.wanted,
     )
 
 
@@ -58,6 +60,8 @@ def reason(record: JobRecord) -> str:
     if record.waiting and (record.intent is Intent.MIGRATE or record.stage in (Stage.WAITING, Stage.FROZEN)):
         prefix = f"to migrate to {record.target}, it " if record.intent is Intent.MIGRATE else ""
         return prefix + record.waiting
+    if record.waiting and record.would_resize:
+        return f"to have {record.wanted} devices in place of {record.devices}, it {record.waiting}"
     if record.stage is Stage.RUNNING:
         return _last_failed_move(record)
     return _failure(record) or (f"to {record.target}" if record.target and record.next else "")

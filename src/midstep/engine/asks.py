@@ -5,7 +5,7 @@ from __future__ import annotations
 from midstep.engine import leaving
 from midstep.engine.draft import Draft
 from midstep.engine.errors import Refused
-from midstep.engine.events import MigrateAsked
+from midstep.engine.events import MigrateAsked, ResizeAsked
 from midstep.engine.record import Intent, JobRecord, Target
 from midstep.model.lifecycle import JobState, Stage
 
@@ -15,7 +15,9 @@ def suspend(draft: Draft) -> None:
     record = _living(draft.record, "suspended")
     if record.intent is Intent.SUSPEND:
         raise Refused("already_suspended", f"job {record.job_id} is {record.shown} already", record.shown)
-    draft.set(intent=Intent.SUSPEND, next=None, target=None, attempts=0, waiting="")
+    # A resize whose ranks are on their way comes to its end first: half of it cannot be resumed.
+    kept = record.next if record.partly else None
+    draft.set(intent=Intent.SUSPEND, next=kept, target=None, attempts=0, waiting="")
     draft.log("asked", "suspend")
 
 
@@ -48,13 +50,31 @@ def migrate(draft: Draft, event: MigrateAsked) -> None:
         raise Refused("already_there", f"job {record.job_id} is at {target} already", record.shown)
     if record.next is not None or record.back is not None:
         hint = "wait until it is there, or suspend it first"
-        raise Refused("is_migrating", f"job {record.job_id} is being migrated already", record.shown, hint)
+        what = "resized" if record.partly else "migrated"
+        raise Refused("is_migrating", f"job {record.job_id} is being {what} already", record.shown, hint)
     draft.log("asked", f"migrate to {target}")
     if record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING):
         draft.set(intent=Intent.MIGRATE, target=target, attempts=0, waiting="")
     else:
         _want_run(draft)
         draft.set(target=target)
+
+
+def resize(draft: Draft, event: ResizeAsked) -> None:
+    """Have more or fewer devices from now on: at once if it runs, after what is under way (the last wish
+    holds), at its next start if it has none."""
+    record = _living(draft.record, "resized")
+    if event.node is not None or event.region is not None:
+        draft.set(asked=event.devices)
+        migrate(draft, MigrateAsked(event.node, event.region))
+        return
+    has = record.next.devices if record.next else record.devices
+    if event.devices == record.wanted and (record.placement is None or has == event.devices):
+        verb = "has" if record.placement is not None else "shall have"
+        words = f"job {record.job_id} {verb} {event.devices} device{'s' if event.devices > 1 else ''} already"
+        raise Refused("already_that_size", words, record.shown, "nothing was done")
+    draft.log("asked", f"resize to {event.devices}")
+    draft.set(asked=event.devices, attempts=0, waiting="")
 
 
 def cancel(draft: Draft) -> None:

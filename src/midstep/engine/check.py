@@ -67,6 +67,7 @@ def check(records: Iterable[JobRecord]) -> None:
         holds = record.stage not in (Stage.WAITING, Stage.OVER)
         assert (record.placement is not None) == holds, f"{name} has placement {record.placement}"
         assert (record.stage is Stage.OVER) <= (record.outcome is not None), f"{name} has no outcome"
+        assert record.part is None or record.stage in (Stage.HOLDING, Stage.JOINING), f"{name} keeps a part"
         for placement in (record.placement, record.next, record.back):
             faults = _faults_of(record, placement) if placement else []
             assert not faults, f"{name}: {faults[0]}"
@@ -97,10 +98,23 @@ def _faults_of(record: JobRecord, placement: Placement) -> list[str]:
         faults.append("the placement names a node twice")
     elif ranks and not any(rank.rank == 0 for rank in placement.nodes[0].ranks):
         faults.append("rank 0 is not on the leading node")
+    if any(not rank.devices for place in placement.nodes for rank in place.ranks):
+        faults.append("the placement has a rank without a device")
     homes = tuple(tuple(sorted(members)) for members in _by_home(placement))
+    if parted := _parted(placement):
+        faults.append(f"the placement parts virtual host {parted[0]}")
     if record.homes and homes != record.homes:
         faults.append(f"the placement has virtual hosts {homes}, the job {record.homes}")
     return faults
+
+
+def _parted(placement: Placement) -> list[int]:
+    """Virtual hosts that are on several nodes: their files would be in several places."""
+    nodes: dict[int, set[str]] = {}
+    for place in placement.nodes:
+        for rank in place.ranks:
+            nodes.setdefault(rank.home, set()).add(place.node)
+    return sorted(home for home, names in nodes.items() if len(names) > 1)
 
 
 def _by_home(placement: Placement) -> list[list[int]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class CommitSnapshot:
-    """Write the manifest of a snapshot whose parts are all in the vault of ``region``."""
+    """Write the manifest of a snapshot whose parts are all in the vault of ``region``. That of a resize holds
+    only the ranks that change nodes."""
 
     snapshot_id: str
     region: str

@@ -23,6 +23,7 @@ class Placed:
     placement: Placement
     seen: int
     in_place: bool = False  # some of the nodes cannot dump
+    carries: bool = False  # its devices hold state of the ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ class MigrateAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeAsked:
+    """Go on with this many devices; elsewhere, if one of ``node`` and ``region`` is set."""
+
+    devices: int
+    node: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     """Stop the job for good."""
 
@@ -119,6 +129,7 @@ Event = (
     | SuspendAsked
     | ResumeAsked
     | MigrateAsked
+    | ResizeAsked
     | CancelAsked
     | SnapshotCommitted
     | SnapshotFailed

@@ -3,11 +3,13 @@ for good."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from midstep.engine.deadlines import UNREACHABLE_S
 from midstep.engine.draft import Draft
 from midstep.engine.effects import DeleteSnapshot
 from midstep.engine.record import Exit, Intent, JobRecord, Leftover
-from midstep.model.job import Placement
+from midstep.model.job import NodePlace, Placement
 from midstep.model.lifecycle import JobState, Stage, Trigger
 from midstep.model.phase import Failure, Phase, RankStatus
 
@@ -18,7 +20,22 @@ def abandon(draft: Draft, failure: Failure, **changes: object) -> None:
     draft.set(failure=failure)
     if draft.record.move is not None and not draft.record.move.message:
         draft.change_move(message=failure.message)
+    leave_parked(draft, draft.record.parked)
+    drop_part(draft)
     draft.leave(Trigger.ABANDONED, **changes)
+
+
+def leave_parked(draft: Draft, places: Iterable[NodePlace]) -> None:
+    """What is on these nodes is not wanted any more; they are told so until they confirm that it is gone."""
+    left = {place.node: Leftover(place, draft.record.epoch) for place in places}
+    draft.set(leftovers={**draft.record.leftovers, **left})
+
+
+def drop_part(draft: Draft) -> None:
+    """The snapshot of the ranks that moved is of no use any more."""
+    if draft.record.part is not None:
+        draft.effects.append(DeleteSnapshot(draft.record.part.snapshot_id))
+    draft.set(part=None, partly=False, cut_store={})
 
 
 def give_up(draft: Draft, failure: Failure) -> None:
@@ -40,6 +57,8 @@ def end(draft: Draft, outcome: JobState, failure: Failure | None = None, exit: E
         draft.log("failure", f"{failure.step}: {failure.message}")
     if exit is not None and exit.code != 0:
         draft.log("exit", f"rank {exit.rank} ended with {exit.code}")
+    leave_parked(draft, draft.record.parked)
+    drop_part(draft)
     draft.set(exits=codes_of(draft.record))
     draft.set(outcome=outcome, failure=failure, exit=exit, next=None, back=None, target=None, waiting="")
     if draft.record.placement is None:

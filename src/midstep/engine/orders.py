@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from midstep.engine.record import JobRecord, Peer
 from midstep.model.job import JobSpec, NodePlace, SnapshotRef
@@ -35,6 +35,7 @@ class Order:
     target: str | None = None
     store: dict[str, str] = field(default_factory=dict[str, str])
     collect: bool = False
+    leaving: tuple[int, ...] | None = None  # DUMP: only these virtual hosts; None: all
 
 
 def desired(record: JobRecord) -> dict[str, Order]:
@@ -53,25 +54,20 @@ def _order(record: JobRecord, goal: Goal, place: NodePlace) -> Order:
     base = Order(record.job_id, record.epoch, goal, record.spec, place)
     match goal:
         case Goal.HOLD:
+            store = record.store if record.part is None else record.cut_store
             leads = place.index == 0 and record.source is not None
-            return _with(base, source=record.source, store=record.store if leads else {})
+            return replace(base, source=record.source, store=store if leads else {})
         case Goal.RUN:
-            return _with(base, peers=record.peers)
+            return replace(base, peers=record.peers)
         case Goal.DUMP:
-            return _with(base, peers=record.peers, target=record.pending)
+            leaving = _leaving(record, place) if record.partly else None
+            return replace(base, peers=record.peers, target=record.pending, leaving=leaving)
         case Goal.GONE:
-            return _with(base, collect=record.stage is Stage.ENDING)
+            return replace(base, collect=record.stage is Stage.ENDING)
 
 
-def _with(
-    base: Order,
-    *,
-    peers: tuple[Peer, ...] = (),
-    source: SnapshotRef | None = None,
-    target: str | None = None,
-    store: dict[str, str] | None = None,
-    collect: bool = False,
-) -> Order:
-    return Order(
-        base.job_id, base.epoch, base.goal, base.spec, base.place, peers, source, target, store or {}, collect
-    )
+def _leaving(record: JobRecord, place: NodePlace) -> tuple[int, ...]:
+    """The virtual hosts on this node that go to another one."""
+    assert record.next is not None, "a partial cut knows where its ranks go"
+    there = record.next.homes_by_node()
+    return tuple(sorted({rank.home for rank in place.ranks if there[rank.home] != place.node}))

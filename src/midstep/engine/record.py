@@ -58,7 +58,7 @@ class NodeStep:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A suspend, resume, migration or reconnection. ``ok`` None: under way."""
+    """A suspend, resume, migration, resize or reconnection. ``ok`` None: under way."""
 
     kind: str
     started_s: float
@@ -91,20 +91,23 @@ class JobRecord:
     version: int = 0
     epoch: int = 0
     placement: Placement | None = None  # where it is
-    next: Placement | None = None  # reserved: where a migration goes
-    back: Placement | None = None  # reserved while migrating: where it was
+    next: Placement | None = None  # reserved: where a migration or a resize goes
+    back: Placement | None = None  # reserved while migrating or resizing: where it was
     left: Placement | None = None  # where it was last, for late log lines
     homes: tuple[tuple[int, ...], ...] = ()  # ranks by virtual host, fixed at the first placement
     target: Target | None = None
+    asked: int | None = None  # devices, by the last resize; None: as submitted
     avoid: tuple[str, ...] = ()  # nodes that could not start it
+    carries: bool = False  # its devices hold state of the ranks (GPUs), which only a cut moves
     in_place: bool = False  # its nodes cannot dump: suspending only stops it
     ran: bool = False  # processes may have run since the last cut: they must not run twice
     source: SnapshotRef | None = None  # HOLDING: restored from it
     snapshot: SnapshotRef | None = None  # the newest
     pending: str | None = None  # the snapshot being made
-    store: dict[str, str] = field(
-        default_factory=dict[str, str]
-    )  # of `snapshot`, or of `pending` while committing
+    partly: bool = False  # a resize is under way for which only the ranks that change nodes are dumped
+    part: SnapshotRef | None = None  # their snapshot, until all run: of no use without the ranks that stayed
+    store: dict[str, str] = field(default_factory=dict[str, str])  # of `snapshot`
+    cut_store: dict[str, str] = field(default_factory=dict[str, str])  # of `pending` or `part`
     reports: dict[str, JobOnNode] = field(default_factory=dict[str, JobOnNode])  # of this epoch
     peers: tuple[Peer, ...] = ()
     lost: dict[str, float] = field(default_factory=dict[str, float])  # nodes that do not answer, since when
@@ -143,6 +146,30 @@ class JobRecord:
         return there and self.intent is Intent.MIGRATE and self.next is None and self.back is None
 
     @property
+    def wanted(self) -> int:
+        """How many devices it shall have."""
+        return self.spec.devices if self.asked is None else self.asked
+
+    @property
+    def devices(self) -> int:
+        """How many devices it has now."""
+        return self.placement.devices if self.placement else 0
+
+    @property
+    def would_resize(self) -> bool:
+        """It runs on more or fewer devices than it shall have, and nothing else is under way."""
+        idle = self.stage is Stage.RUNNING and self.intent is Intent.RUN and self.next is None
+        return idle and not self.unreachable and self.devices != self.wanted
+
+    @property
+    def parked(self) -> tuple[NodePlace, ...]:
+        """Nodes that all ranks leave in a resize: the processes stand there, in case they have to go on."""
+        if self.part is None or self.back is None:
+            return ()
+        here = {place.node for place in self.nodes}
+        return tuple(place for place in self.back.nodes if place.node not in here)
+
+    @property
     def nodes(self) -> tuple[NodePlace, ...]:
         """The nodes that it is on."""
         return self.placement.nodes if self.placement else ()
@@ -167,15 +194,16 @@ _SHOWN = {
 
 
 def _shown_by_history(record: JobRecord) -> JobState:
-    migrating = record.move is not None and record.move.kind == "migrate"
+    moving = {"migrate": JobState.MIGRATING, "resize": JobState.RESIZING}
+    on_its_way = moving.get(record.move.kind) if record.move is not None else None
     match record.stage:
         case Stage.OVER:
             return record.outcome or JobState.FAILED
         case Stage.WAITING | Stage.FROZEN:
-            waits = JobState.MIGRATING if migrating else JobState.QUEUED
+            waits = on_its_way or JobState.QUEUED
             return JobState.SUSPENDED if record.intent is Intent.SUSPEND else waits
-        case _ if migrating:
-            return JobState.MIGRATING
+        case _ if on_its_way is not None:
+            return on_its_way
         case Stage.HOLDING | Stage.JOINING | Stage.RELEASING if (
             record.move is not None and record.move.kind != "suspend"
         ):

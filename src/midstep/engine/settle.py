@@ -126,6 +126,8 @@ def _reached(draft: Draft) -> None:
     if record.stage is Stage.RUNNING:
         if record.intent is Intent.SUSPEND or (record.intent is Intent.MIGRATE and record.next is not None):
             ways.cut(draft)
+        elif record.next is not None:
+            ways.resize(draft)
         return
     wanted = _WANTED[record.stage]
     phases = [record.reports[p.node].phase if p.node in record.reports else None for p in record.nodes]
@@ -134,6 +136,9 @@ def _reached(draft: Draft) -> None:
     match record.stage:
         case Stage.HOLDING:
             draft.go(Trigger.ALL_HELD, peers=_peers(record), ran=True)
+            if record.part is not None:  # nothing goes back from here on
+                leaving.leave_parked(draft, record.parked)
+                draft.set(back=None)
         case Stage.JOINING:
             _running(draft)
         case _:
@@ -156,6 +161,9 @@ def _running(draft: Draft) -> None:
         draft.end_move(ok=not record.move.message)
     started_s = draft.now_s if record.started_s is None else record.started_s
     draft.go(Trigger.ALL_RUNNING, started_s=started_s, running_s=draft.now_s, avoid=(), failure=None)
+    if record.part is not None:
+        leaving.drop_part(draft)
+        draft.set(source=None)
     if arrived:
         constrained = record.spec.node is not None or record.spec.region is not None
         intent = Intent.RUN if record.intent is Intent.MIGRATE else record.intent

@@ -23,6 +23,7 @@ from midstep.engine.events import (
     NodeReported,
     NotPlaced,
     Placed,
+    ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
     SnapshotFailed,
@@ -69,6 +70,8 @@ def _apply(draft: Draft, event: Event) -> None:
             asks.resume(draft)
         case MigrateAsked():
             asks.migrate(draft, event)
+        case ResizeAsked():
+            asks.resize(draft, event)
         case CancelAsked():
             asks.cancel(draft)
         case Placed():
@@ -105,6 +108,8 @@ def _reported(draft: Draft, event: NodeReported) -> None:
         if report.phase is Phase.GONE and report.epoch >= record.leftovers[node].epoch:
             draft.set(leftovers={name: left for name, left in record.leftovers.items() if name != node})
         return
+    if any(place.node == node for place in record.parked):
+        return
     if any(place.node == node for place in record.nodes):
         if report.epoch == record.epoch and report != record.reports.get(node):
             draft.take_report(node, report)
@@ -135,14 +140,14 @@ def _snapshot(draft: Draft, event: SnapshotCommitted | SnapshotFailed) -> None:
     record = draft.record
     snapshot_id = event.snapshot.snapshot_id if isinstance(event, SnapshotCommitted) else event.snapshot_id
     if record.stage is not Stage.COMMITTING or snapshot_id != record.pending:
-        known = (record.pending, record.snapshot.snapshot_id if record.snapshot else None)
-        if snapshot_id not in known:
+        kept = [ref.snapshot_id for ref in (record.snapshot, record.part) if ref is not None]
+        if snapshot_id not in (record.pending, *kept):
             draft.effects.append(DeleteSnapshot(snapshot_id))  # given up meanwhile
         return
     if isinstance(event, SnapshotFailed):
         ways.roll_back(draft, Failure("commit", event.message, event.fault))
         return
-    if record.snapshot is not None:
+    if record.snapshot is not None and not record.partly:
         draft.effects.append(DeleteSnapshot(record.snapshot.snapshot_id))
     timing = StepTiming("commit", event.duration_s, event.snapshot.nbytes)
     draft.add_step(NodeStep("", timing))
@@ -150,7 +155,12 @@ def _snapshot(draft: Draft, event: SnapshotCommitted | SnapshotFailed) -> None:
     draft.effects.append(
         Log("snapshot", f"{snapshot_id} is safe", "", event.duration_s, event.snapshot.nbytes)
     )
-    draft.leave(Trigger.COMMITTED, snapshot=event.snapshot, pending=None, ran=False)
+    if record.partly:
+        ways.switch(draft, event.snapshot)
+        return
+    store = record.cut_store
+    changes = {"snapshot": event.snapshot, "store": store, "cut_store": {}, "pending": None, "ran": False}
+    draft.leave(Trigger.COMMITTED, **changes)
 
 
 def _restarted(draft: Draft) -> None:

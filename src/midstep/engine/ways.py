@@ -7,9 +7,9 @@ from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Stale
 from midstep.engine.events import Placed
-from midstep.engine.leaving import abandon, end, give_up, nodes_of
+from midstep.engine.leaving import abandon, drop_part, end, give_up, leave_parked, nodes_of
 from midstep.engine.record import Intent, JobRecord
-from midstep.model.job import Placement
+from midstep.model.job import Placement, SnapshotRef
 from midstep.model.lifecycle import JobState, Stage, Trigger
 from midstep.model.phase import Failure, Fault, Phase
 
@@ -23,7 +23,7 @@ def take_placement(draft: Draft, event: Placed) -> None:
     if event.seen != record.version:
         message = f"the plan saw version {event.seen} of job {record.job_id}, which is at {record.version}"
         raise Stale("stale_plan", message, record.shown)
-    moves = record.would_move
+    moves = record.would_move or record.would_resize
     if not record.waits and not moves:
         raise Stale("stale_plan", f"job {record.job_id} wants no devices: it is {record.shown}", record.shown)
     if record.leftovers.keys() & nodes_of(event.placement):
@@ -31,6 +31,7 @@ def take_placement(draft: Draft, event: Placed) -> None:
             "stale_plan", f"something of job {record.job_id} is still on one of these nodes", record.shown
         )
     draft.log("placed", describe(event.placement))
+    draft.set(carries=event.carries)
     if moves:
         draft.set(next=event.placement, waiting="")
     elif record.stage is Stage.FROZEN:
@@ -64,21 +65,46 @@ def homes_of(placement: Placement) -> tuple[tuple[int, ...], ...]:
 
 
 def cut(draft: Draft) -> None:
-    """Suspend, or migrate to the devices that are reserved."""
+    """Suspend, or go to the devices that are reserved."""
     record = draft.record
-    draft.begin_move("migrate" if record.intent is Intent.MIGRATE else "suspend")
-    draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}")
+    kinds = {Intent.MIGRATE: "migrate", Intent.RUN: "resize"}
+    draft.begin_move(kinds.get(record.intent, "suspend"))
+    partly = record.intent is Intent.RUN
+    draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}", partly=partly)
+
+
+def resize(draft: Draft) -> None:
+    """To the devices that are reserved: without a cut when no rank changes its node. A GPU must be left at a
+    cut even then: what is on it has to be carried."""
+    record = draft.record
+    assert record.placement is not None and record.next is not None
+    if record.next.homes_by_node() != record.placement.homes_by_node() or record.carries:
+        cut(draft)
+        return
+    draft.begin_move("resize")
+    draft.under_new_epoch(Trigger.RESIZED, record.next, None, next=None)
+
+
+def switch(draft: Draft, part: SnapshotRef) -> None:
+    """The ranks that change nodes are in the vault: there they are restored, the others are adopted. Nodes
+    that are not needed any more wait, stopped, until all of it runs."""
+    record = draft.record
+    assert record.next is not None
+    draft.under_new_epoch(
+        Trigger.SWITCHED, record.next, part, next=None, back=record.placement, part=part, pending=None,
+        ran=False, attempts=0,
+    )  # fmt: skip
 
 
 def commit(draft: Draft) -> None:
     """Every part is in the vault (or the job stands still where it cannot be dumped)."""
     record = draft.record
-    if record.in_place:
+    if record.in_place and not record.partly:
         draft.go(Trigger.PARKED)
         draft.end_move(ok=True, message="stopped in place: these nodes have no CRIU")
         return
     leader = next(place.node for place in record.nodes if place.index == 0)
-    draft.go(Trigger.ALL_DUMPED, store=record.reports[leader].store)
+    draft.go(Trigger.ALL_DUMPED, cut_store=record.reports[leader].store)
     draft.effects.append(commit_effect(draft.record))
 
 
@@ -87,7 +113,7 @@ def commit_effect(record: JobRecord) -> CommitSnapshot:
     assert record.pending is not None and record.placement is not None
     nodes = len(record.placement.nodes)
     return CommitSnapshot(
-        record.pending, record.placement.region, record.job_id, record.epoch, nodes, record.store
+        record.pending, record.placement.region, record.job_id, record.epoch, nodes, record.cut_store
     )
 
 
@@ -100,8 +126,10 @@ def roll_back(draft: Draft, failure: Failure) -> None:
     draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
     draft.end_move(ok=False, message=failure.message)
     if not again:
-        draft.set(intent=Intent.RUN, next=None, target=None)
-    draft.set(failure=failure)
+        draft.set(intent=Intent.RUN, next=None, target=None, asked=_size(record))
+    elif record.intent is Intent.SUSPEND:
+        draft.set(next=None)
+    draft.set(failure=failure, partly=False)
     _reconnect(draft, Trigger.ROLLED_BACK)
     if record.pending is not None:
         draft.effects.append(DeleteSnapshot(record.pending))
@@ -118,6 +146,7 @@ def start_over(draft: Draft, failure: Failure) -> None:
     record = draft.record
     if record.pending is not None:
         draft.effects.append(DeleteSnapshot(record.pending))
+    drop_part(draft)
     origin = f"its snapshot {record.snapshot.snapshot_id}" if record.snapshot else "the beginning"
     draft.log("lost", f"{failure.message}: it goes on from {origin}")
     intent = Intent.SUSPEND if record.intent is Intent.SUSPEND else Intent.RUN
@@ -151,19 +180,49 @@ def cannot_hold(draft: Draft, failure: Failure) -> None:
     record = draft.record
     _count(draft)
     tries = draft.record.attempts
-    if failure.fault is Fault.TRANSIENT and tries < ATTEMPTS:
+    if record.part is not None:
+        _cannot_switch(draft, failure)
+    elif failure.fault is Fault.TRANSIENT and tries < ATTEMPTS:
         draft.log("failure", f"{failure.step}: {failure.message}; again under a new epoch")
         _reconnect(draft, Trigger.BROKEN)
     elif record.source is None and (failure.fault is Fault.USER or tries >= ATTEMPTS):
         end(draft, JobState.FAILED, failure)
     elif record.back is not None and record.intent is not Intent.SUSPEND:
         draft.change_move(message=f"{failure.message}; it goes back to where it was")
-        abandon(draft, failure, next=record.back, back=None, intent=Intent.RUN, target=None)
+        asked = record.back.devices
+        abandon(draft, failure, next=record.back, back=None, intent=Intent.RUN, target=None, asked=asked)
     elif record.source is None:
         nodes = tuple(place.node for place in record.nodes if _failed(record, place.node))
         abandon(draft, failure, avoid=tuple(sorted({*record.avoid, *nodes})))
     else:
         abandon(draft, failure, intent=Intent.SUSPEND, target=None)
+
+
+def _cannot_switch(draft: Draft, failure: Failure) -> None:
+    """A part of the job cannot be brought to where it shall go (or, having been turned back, to where it
+    was)."""
+    record = draft.record
+    if failure.fault is Fault.TRANSIENT and record.attempts < ATTEMPTS:
+        draft.log("failure", f"{failure.step}: {failure.message}; again under a new epoch")
+        _reconnect(draft, Trigger.BROKEN)
+    elif record.back is not None:
+        draft.log("failure", f"{failure.step}: {failure.message}; all go on where they were")
+        draft.change_move(message=f"{failure.message}; it goes on where it was")
+        back, unwanted = record.back, record.placement
+        assert unwanted is not None
+        draft.under_new_epoch(
+            Trigger.TURNED_BACK, back, record.part, back=None, asked=back.devices, attempts=0, failure=failure
+        )
+        leave_parked(draft, [place for place in unwanted.nodes if place.node not in nodes_of(back)])
+    else:  # those that stayed are no job without the others
+        draft.set(attempts=0)
+        start_over(draft, failure)
+
+
+def _size(record: JobRecord) -> int | None:
+    """How many devices are asked for after a move came to nothing: no more than it has, if they were its
+    aim."""
+    return record.devices if record.partly or record.intent is Intent.MIGRATE else record.asked
 
 
 def _failed(record: JobRecord, node: str) -> bool:

@@ -13,6 +13,8 @@ from . import futex
 from .contract import Buffer, ChannelError, Kind, Op, ReduceOp, Ticket
 from .core import Core, Pair
 from .cut import Cut, cut
+from .direct import may_stay, post_in_place
+from .gate import Gate
 from .layout import KIND_GROUP, State, out_offset
 from .pump import Pump
 from .storing import StoreClient
@@ -45,8 +47,9 @@ class MailboxChannel(StoreClient):
 
     def __init__(self, rank: int = -1, world_size: int = 0, run_dir: Optional[str] = None) -> None:
         self.core = Core(rank, world_size)
-        StoreClient.__init__(self, self.core)
-        self.pump = Pump(self.core)
+        self.gate = Gate(self.core)
+        StoreClient.__init__(self, self.core, self.gate)
+        self.pump = Pump(self.core, self.gate)
         self._members: Dict[int, Member] = {}
         self._open: Dict[int, Flight] = {}  # by slot: small operations that nobody may be waiting for
         if run_dir:
@@ -86,6 +89,7 @@ class MailboxChannel(StoreClient):
             len(text),
             0,
             1.0,
+            0,
             0,
             0,
             0,
@@ -139,7 +143,8 @@ class MailboxChannel(StoreClient):
                 return ticket
         if kind == Kind.ALLTOALL and plan.out_splits and src is not None:
             keep = (keep, _detach(src, dst, plan))
-        large = Large(self, op, keep, member, seq, plan)
+        whole = post_in_place(self.core, op, member, seq, plan) if may_stay(core, op, member, plan) else None
+        large = Large(self, op, keep, member, seq, plan, whole)
         self.pump.add(large)
         return large
 
@@ -176,7 +181,7 @@ class MailboxChannel(StoreClient):
             peer,
             op.tag,
         )
-        body = (*head, plan.total, pair.block, in_len, out_len, op.scale, counts[0], counts[1], match)
+        body = (*head, plan.total, pair.block, in_len, out_len, op.scale, counts[0], counts[1], match, 0)
         core.fill(pair, body, ins, numbers)
         core.push(pair)
         return pair, in_len

@@ -37,9 +37,11 @@ from .layout import (
     out_offset,
     splits_offset,
 )
+from .seat import LEASE_WORD, Lease
 
 _FREE, _FILLING, _POSTED = int(State.FREE), int(State.FILLING), int(State.POSTED)
 _DONE, _FAILED, _RELEASED = int(State.DONE), int(State.FAILED), int(State.RELEASED)
+_QUIET = int(Lease.HELD_QUIETLY)
 _SWEEP = 64  # retired slots before one that is not released holds up no others
 _memmove = ctypes.memmove
 
@@ -118,12 +120,14 @@ class Core:
             self._numbers(pair.block, numbers)
 
     def push(self, pair: Pair) -> None:
-        """Post a filled slot and wake the proxy. Takes the lock."""
+        """Post a filled slot and wake the proxy, unless nobody can make use of the post yet. Takes the
+        lock."""
         words = self.words
         with self.lock:
             words[pair.word] = _POSTED
             self.ring(pair.slot)
-        futex.wake(self.posted_address)
+        if words[LEASE_WORD] != _QUIET:
+            futex.wake(self.posted_address)
 
     def ring(self, slot: int) -> None:
         """Make the proxy look at a slot (again). With the lock held; the caller wakes it afterwards."""

@@ -51,12 +51,16 @@ FLAGS_WORD = STATE_WORD + 1
 RESULT_AT = SLOTS_AT + 8  # + slot * SLOT_BYTES
 RESULT = struct.Struct("=iIQ")  # peer, text bytes, number: see Body.match
 BODY_AT = SLOTS_AT + 24
-BODY = struct.Struct("=QQQIIBBBxiiqQQIIdHHQ")
+BODY = struct.Struct("=QQQIIBBBxiiqQQIIdHHQQ")
 
 LARGEST_REQUEST_BYTES = 24 << 20
 KIND_GROUP = 64  # input: the group's definition; POSTED as long as it is open
 KIND_STORE = 65  # input: a request; output: the reply, RESULT.number bytes of it
 FLAG_CANCEL = 1
+AGAIN = -2  # RESULT.peer of a released slot: its memory cannot stay in place, post in chunks
+PIECE_BYTES = 256 << 10  # of memory that stays in place; a few of them fit a processor's own cache
+JOURNAL_AT = 4096
+_LANES = 8
 
 
 class State(enum.IntEnum):
@@ -96,6 +100,7 @@ class Body(NamedTuple):
     splits: int  # how many numbers follow the input (0: all parts are equal)
     out_splits: int
     match: int  # RECV, chunk > 0: number of the send; STORE: lowest stamp still outstanding
+    source: int = 0  # ALLREDUCE: the address of its memory, where that stays in place (see direct.py)
 
     def out_at(self) -> int:
         """Where the output begins in the file."""
@@ -110,6 +115,11 @@ def splits_offset(in_len: int) -> int:
 def out_offset(in_len: int, numbers: int) -> int:
     """Where the output begins in a block."""
     return (splits_offset(in_len) + 8 * numbers + 63) & ~63 if in_len or numbers else 0
+
+
+def lanes_of(total: int) -> int:
+    """In how many lanes memory that stays in place is worked on."""
+    return min(_LANES, -(-total // PIECE_BYTES))
 
 
 class MailboxMap:

@@ -12,6 +12,7 @@ from typing import Deque, List, Optional
 
 from . import futex
 from .core import Core
+from .gate import Gate
 from .patience import Patience
 from .tickets import WINDOW, Flight, Large
 
@@ -21,8 +22,9 @@ _LATER = 2  # and of the others: enough that none can block another
 class Pump:
     """The background half of a channel; its thread starts when it is first needed."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, gate: Gate) -> None:
         self._core = core
+        self._gate = gate
         self._right = threading.Lock()
         self._large: Deque[Large] = collections.deque()
         self._watched: List[Flight] = []
@@ -46,7 +48,7 @@ class Pump:
                 ticket.advance(WINDOW)
             finally:
                 self._right.release()
-        self._stir()
+        self._stir()  # also for one in place: the proxy may ask for chunks, and others wait for those
 
     def watch(self, ticket: Flight) -> None:
         """Complete a ticket without anybody waiting for it."""
@@ -65,11 +67,16 @@ class Pump:
 
     def help(self, ticket: Large, patience: Patience) -> bool:
         """Advance everything until ``ticket`` is finished; False when patience ran out before."""
+        self.help_once()
+        if ticket.finished:
+            return True
+        if patience.left_s is None or patience.left_s > 0:
+            self._gate.give_up(ticket.awaited)
         with self._guard:
             self._helpers += 1
         try:
             while not ticket.finished:
-                slice_s = patience.slice_s()
+                slice_s = patience.slice_s() if not ticket.there else futex.SLICE_S
                 if self._right.acquire(blocking=False):
                     try:
                         self._sleep_unless_moved(slice_s)
@@ -79,7 +86,7 @@ class Pump:
                     futex.wake(self._core.done_address)  # the pump's thread sees that it is relieved
                     if self._right.acquire(timeout=min(0.02, slice_s)):
                         self._right.release()
-                if patience.over() and not ticket.finished:
+                if patience.over() and not ticket.finished and not ticket.there:
                     return False
             return True
         finally:
@@ -113,7 +120,13 @@ class Pump:
 
     def _sleep_unless_moved(self, slice_s: float) -> None:
         seen = self._core.done_word()
-        if not self._advance():
+        gate = self._gate
+        gate.held_up = False
+        if self._advance():
+            return
+        if gate.held_up:
+            gate.linger(seen, slice_s)
+        else:
             futex.wait(self._core.done_address, seen, slice_s)
 
     def _advance(self) -> bool:
@@ -126,7 +139,12 @@ class Pump:
                 with self._guard:
                     self._large.remove(ticket)
                 window = WINDOW
+        self._gate.feeds = any(ticket.feeding for ticket in self._large)
+        shut = self._gate.shut
         for watched in tuple(self._watched):
+            if shut and not watched.finished:
+                self._gate.held_up |= watched.there
+                continue
             if not watched.finished:
                 moved |= watched.advance()
             if watched.finished:

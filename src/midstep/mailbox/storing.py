@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 from . import futex
 from .contract import ChannelError, ChannelTimeout
 from .core import Core, Pair
+from .gate import Gate
 from .layout import (
     FLAG_CANCEL,
     FLAGS_WORD,
@@ -26,8 +27,9 @@ _CHANGE_S = 300.0  # requests that need nobody but the proxy
 class StoreClient:
     """Each call is one request with a number of its own, so a proxy may be replaced in the middle of any."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, gate: Gate) -> None:
         self._core = core
+        self._gate = gate
         self._outstanding: List[int] = []  # stamps, rising
 
     def store_set(self, key: str, value: bytes) -> None:
@@ -111,17 +113,23 @@ class StoreClient:
             room,
         )
         core.words[FLAGS_WORD + pair.slot * SLOT_WORDS] = 0
-        core.fill(pair, (*body, 1.0, 0, 0, lowest), (), ())
+        core.fill(pair, (*body, 1.0, 0, 0, lowest, 0), (), ())
         core.file.view(pair.block, len(request))[:] = request
         core.push(pair)
         return pair, stamp
 
     def _wait(self, pair: Pair, patience: Patience) -> bool:
-        core = self._core
+        core, gate, told = self._core, self._gate, False
         while True:
             seen = core.done_word()
             if core.words[pair.word] >= State.DONE:
-                return True
+                if not gate.shut:
+                    return True
+                gate.linger(seen, futex.SLICE_S)
+                continue
+            if not told:
+                told = True
+                gate.give_up(pair.slot)
             futex.wait(core.done_address, seen, patience.slice_s())
             if patience.over():
                 return core.words[pair.word] >= State.DONE

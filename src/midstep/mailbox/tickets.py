@@ -10,8 +10,9 @@ from . import futex
 from .contract import ChannelError, ChannelTimeout, Kind, Op
 from .core import Core, Pair
 from .cut import Cut
-from .layout import State
+from .layout import AGAIN, State
 from .patience import Patience
+from .seat import ANY, LEASE_WORD
 
 if TYPE_CHECKING:
     from .channel import MailboxChannel, Member
@@ -49,6 +50,11 @@ class Flight:
         self.error: Optional[str] = None
         self._channel = channel
         self._callbacks: Optional[List[Callable[[], None]]] = None
+
+    @property
+    def there(self) -> bool:
+        """Whether the outcome is in the mailbox."""
+        return self.finished
 
     def advance(self) -> bool:
         """Do what can be done now; whether anything was."""
@@ -113,6 +119,10 @@ class Small(Flight):
         self._outs = cut.outs
         self._claimed = False
 
+    @property
+    def there(self) -> bool:
+        return self.finished or self._channel.core.words[self.pair.word] >= _DONE
+
     def advance(self) -> bool:
         core = self._channel.core
         state = core.words[self.pair.word]
@@ -133,17 +143,21 @@ class Small(Flight):
         return True
 
     def wait(self, timeout_s: Optional[float]) -> None:
-        core = self._channel.core
+        core, gate = self._channel.core, self._channel.gate
         words, word = core.words, self.pair.word
         patience: Optional[Patience] = None
         while not self.finished:
             seen = core.done_word()
             if words[word] >= _DONE:
-                if not self.advance() and not self.finished:
+                if words[LEASE_WORD] and gate.shut and timeout_s != 0.0:
+                    gate.linger(seen, futex.SLICE_S)
+                elif not self.advance() and not self.finished:
                     time.sleep(0.00002)  # another thread is copying the result out
                 continue
             if patience is None:
                 patience = Patience(timeout_s)
+                if timeout_s != 0.0:
+                    gate.give_up(self.pair.slot)
             futex.wait(core.done_address, seen, patience.slice_s())
             if patience.over() and words[word] < _DONE:
                 raise self._late(timeout_s)
@@ -154,12 +168,20 @@ class Large(Flight):
     """An operation of several chunks, or one whose first chunk says how to go on. Advanced under the pump's
     right."""
 
-    __slots__ = ("_group", "_seq", "_cut", "_next", "_flying", "_match")
+    __slots__ = ("_group", "_seq", "_cut", "_next", "_flying", "_match", "_whole")
 
     def __init__(
-        self, channel: "MailboxChannel", op: Op, keep: object, group: "Member", seq: int, cut: Cut
+        self,
+        channel: "MailboxChannel",
+        op: Op,
+        keep: object,
+        group: "Member",
+        seq: int,
+        cut: Cut,
+        whole: Optional[Pair] = None,
     ) -> None:
         Flight.__init__(self, channel, op, keep)
+        self._whole = whole  # its slot while its memory stays in place (see direct.py)
         self._group = group
         self._seq = seq
         self._cut = cut
@@ -179,9 +201,27 @@ class Large(Flight):
                 raise self._late(timeout_s)
         self._outcome()
 
+    @property
+    def feeding(self) -> bool:
+        """Whether chunks are to be posted or taken."""
+        return self._whole is None and (bool(self._flying) or self._next < self._cut.chunks)
+
+    @property
+    def there(self) -> bool:
+        if self._whole is not None:
+            return self._channel.core.words[self._whole.word] >= _FAILED
+        return self.finished or not self.feeding
+
+    @property
+    def awaited(self) -> int:
+        """The slot that decides: the only one, where the memory stays in place."""
+        return ANY if self._whole is None else self._whole.slot
+
     def advance(self, window: int = WINDOW) -> bool:
         core = self._channel.core
-        moved = False
+        moved = self._whole is not None
+        if self._whole is not None and not self._land_whole(core, self._whole):
+            return False
         while True:
             if self._flying and core.words[self._flying[0][0].word] >= _DONE:
                 self._land(core)
@@ -193,6 +233,9 @@ class Large(Flight):
         if not self.finished and (
             self.error is not None or (not self._flying and self._next >= self._cut.chunks)
         ):
+            if self._channel.gate.shut:
+                self._channel.gate.held_up = True
+                return moved
             self._abandon(core)
             self._finish(self.error)
         return moved
@@ -224,6 +267,24 @@ class Large(Flight):
                 self._learn(*core.result(pair))
         with core.lock:
             self._channel.landed(self.op.gid, pair)
+
+    def _land_whole(self, core: Core, pair: Pair) -> bool:
+        """Look whether it is over in place, or is to be posted in chunks after all."""
+        state = core.words[pair.word]
+        if state < _FAILED:
+            return False
+        again = state != _FAILED and core.result(pair)[0] == AGAIN
+        if not again and self._channel.gate.shut:
+            self._channel.gate.held_up = True
+            return False
+        if state == _FAILED:
+            self.error = core.file.text(pair.slot)
+        elif not again:
+            self._next = self._cut.chunks
+        self._whole = None
+        with core.lock:
+            self._channel.landed(self.op.gid, pair)
+        return True
 
     def _learn(self, peer: int, number: int) -> None:
         if self.op.kind == Kind.RECV:

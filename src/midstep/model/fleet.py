@@ -13,6 +13,11 @@ class Device:
     device_type: str  # "cpu-1c", "nvidia-h100-80gb-hbm3", ...
     cpus: tuple[int, ...] = ()
 
+    @property
+    def holds_state(self) -> bool:
+        """Whether ranks have memory on it, which only a cut can move (a GPU)."""
+        return self.device_type.startswith("nvidia-")
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

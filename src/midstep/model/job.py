@@ -72,6 +72,15 @@ class Placement:
                 return place.node
         raise KeyError(rank)
 
+    @property
+    def devices(self) -> int:
+        """How many devices it takes."""
+        return len({(place.node, index) for place in self.nodes for r in place.ranks for index in r.devices})
+
+    def homes_by_node(self) -> dict[int, str]:
+        """Virtual host -> the node that it is on."""
+        return {rank.home: place.node for place in self.nodes for rank in place.ranks}
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRef:

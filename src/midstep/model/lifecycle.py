@@ -17,6 +17,7 @@ class JobState(enum.StrEnum):
     SUSPENDED = "suspended"  # holds no devices; waits for the user
     RESUMING = "resuming"
     MIGRATING = "migrating"
+    RESIZING = "resizing"  # its ranks are being spread over more or fewer devices
     RECONNECTING = "reconnecting"  # its processes stand where they stood, under new proxies
     ENDING = "ending"  # its files are being saved and its processes removed
     COMPLETED = "completed"
@@ -56,6 +57,9 @@ class Trigger(enum.StrEnum):
     COMMITTED = "committed"
     ALL_GONE = "all_gone"
     MOVED = "moved"
+    RESIZED = "resized"
+    SWITCHED = "switched"
+    TURNED_BACK = "turned_back"
     BROKEN = "broken"
     ROLLED_BACK = "rolled_back"
     ABANDONED = "abandoned"
@@ -88,6 +92,12 @@ TABLE: tuple[Edge, ...] = (
         _S.RELEASING,
         "it cannot be started or restored here: what is there is removed",
     ),
+    Edge(
+        _S.HOLDING,
+        _T.TURNED_BACK,
+        _S.HOLDING,
+        "the ranks that moved cannot be restored there: all go on where they were, under a new epoch",
+    ),
     Edge(_S.HOLDING, _T.ENDED, _S.ENDING, "cancelled, or it can never start"),
     Edge(_S.JOINING, _T.ALL_RUNNING, _S.RUNNING, "every rank runs"),
     Edge(_S.JOINING, _T.BROKEN, _S.HOLDING, "a proxy was lost: the processes are adopted under a new epoch"),
@@ -98,7 +108,13 @@ TABLE: tuple[Edge, ...] = (
         "it does not come up here, or its processes were lost",
     ),
     Edge(_S.JOINING, _T.ENDED, _S.ENDING, "cancelled, or a rank ended badly, or all ended well"),
-    Edge(_S.RUNNING, _T.CUT, _S.DUMPING, "suspend or migrate: all nodes freeze, drain and dump"),
+    Edge(_S.RUNNING, _T.CUT, _S.DUMPING, "suspend, migrate or resize: all nodes freeze, drain and dump"),
+    Edge(
+        _S.RUNNING,
+        _T.RESIZED,
+        _S.HOLDING,
+        "no rank changes its node: the processes are adopted with other devices, under a new epoch",
+    ),
     Edge(_S.RUNNING, _T.BROKEN, _S.HOLDING, "a proxy was lost: the processes are adopted under a new epoch"),
     Edge(
         _S.RUNNING,
@@ -118,6 +134,12 @@ TABLE: tuple[Edge, ...] = (
     ),
     Edge(_S.DUMPING, _T.ENDED, _S.ENDING, "cancelled, or a rank had ended"),
     Edge(_S.COMMITTING, _T.COMMITTED, _S.RELEASING, "the snapshot is safe: the processes may go"),
+    Edge(
+        _S.COMMITTING,
+        _T.SWITCHED,
+        _S.HOLDING,
+        "the ranks that move are safe: they are restored elsewhere, the others adopted where they stand",
+    ),
     Edge(
         _S.COMMITTING, _T.ROLLED_BACK, _S.HOLDING, "the snapshot could not be committed: the processes go on"
     ),

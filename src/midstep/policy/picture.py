@@ -42,6 +42,8 @@ class Want:
     never: tuple[str, ...] = ()  # nodes that must not be used
     restores: bool = False  # it has a snapshot
     pinned: Placement | None = None  # frozen in place: these devices or none
+    at: Placement | None = None  # it runs here and wants another number of devices: what can stays there
+    still: bool = False  # no rank can change its node
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Start:
     seen: int
     placement: Placement
     in_place: bool = False
+    carries: bool = False  # its devices hold state of the ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ idles while any job could use it). A job gets devices of one type in one region,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from midstep.model.fleet import Node
 from midstep.model.job import Placement
 from midstep.model.tiers import Tier
-from midstep.policy.fit import Room, fit
+from midstep.policy.fit import Fit, Room, fit, spread
 from midstep.policy.picture import DeviceKey, Picture, Plan, Start, Wait, Want
 from midstep.policy.reasons import (
+    CannotMove,
     CannotRestore,
     NoCapacity,
     NodeDown,
@@ -24,7 +26,7 @@ from midstep.policy.reasons import (
     Reason,
     TooLarge,
 )
-from midstep.policy.units import Shape, Share, placement_of, shape_of
+from midstep.policy.units import Homes, Shape, homes_for, placement_of, shape_of
 
 _TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
@@ -38,8 +40,7 @@ def plan(picture: Picture, wants: Iterable[Want]) -> Plan:
         answer = _answer(picture, used, want)
         if isinstance(answer, Placement):
             used.update(dict.fromkeys(_devices(answer), want.job_id))
-            in_place = any(node.freezes_in_place for node in picture.nodes if node.name in _names(answer))
-            starts.append(Start(want.job_id, want.seen, answer, in_place))
+            starts.append(_start(picture, want, answer))
         else:
             waits.append(Wait(want.job_id, answer))
     return Plan(tuple(starts), tuple(waits))
@@ -55,6 +56,18 @@ def hopeless(picture: Picture, want: Want) -> Reason | None:
     return None if isinstance(answer, Placement) else answer
 
 
+def _start(picture: Picture, want: Want, placement: Placement) -> Start:
+    nodes = {node.name: node for node in picture.nodes if node.name in _names(placement)}
+    taken = [device for name, i in _devices(placement) for device in nodes[name].devices if device.index == i]
+    return Start(
+        want.job_id,
+        want.seen,
+        placement,
+        in_place=any(node.freezes_in_place for node in nodes.values()),
+        carries=any(device.holds_state for device in taken),
+    )
+
+
 def _turn(want: Want) -> tuple[int, float, str]:
     return (_TIERS.index(want.spec.tier), want.queued_s, want.job_id)
 
@@ -68,8 +81,8 @@ def _answer(picture: Picture, used: dict[DeviceKey, str], want: Want) -> Placeme
     shape = shape_of(want.spec)
     spared = [node for node in nodes if node.name not in want.avoid]
     for choice in (spared, nodes):
-        if best := _best(choice, used, want, shape):
-            return placement_of(shape, best, want.homes)
+        if best := _best(picture, choice, used, want, shape):
+            return best
     return _why_not(picture, nodes, used, want, shape)
 
 
@@ -120,26 +133,46 @@ def _rooms(
         for device_type in sorted({device.device_type for device in node.devices}):
             if want.spec.device_type not in (None, device_type):
                 continue
-            free = tuple(
-                device.index
-                for device in sorted(node.devices)
-                if device.device_type == device_type
-                and used.get((node.name, device.index), want.job_id) == want.job_id
-            )
-            rooms.setdefault((node.region, device_type), []).append(Room(node, free))
+            keys = [(node.name, d.index) for d in sorted(node.devices) if d.device_type == device_type]
+            own = [i for name, i in keys if used.get((name, i)) == want.job_id]
+            free = [i for name, i in keys if (name, i) not in used]
+            rooms.setdefault((node.region, device_type), []).append(Room(node, (*own, *free)))
     return rooms
 
 
-def _best(nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape) -> list[Share] | None:
-    options: list[tuple[tuple[bool, int, int, str, str], list[Share]]] = []
+def _best(
+    picture: Picture, nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape
+) -> Placement | None:
+    options: list[tuple[tuple[bool, int, int, int, int, str, str], Placement]] = []
+    everything = _rooms([node for node in picture.known if _permits(want, node)], {}, want)
+    type_now = _type_at(picture, want.at) if want.at is not None else None
     for (region, device_type), rooms in sorted(_rooms(nodes, used, want).items()):
-        shares = fit(shape, want.homes, rooms)
-        if shares is not None:
+        if type_now not in (None, device_type):
+            continue
+        found = _fit(shape, want, rooms, everything[region, device_type])
+        if found is not None:
+            homes, answer = found
             free = {room.node.name: len(room.free) for room in rooms}
-            spare = sum(free[share.node.name] for share in shares) - shape.devices
+            spare = sum(free[share.node.name] for share in answer.shares) - shape.devices
             far = want.near is not None and region != want.near
-            options.append(((far, len(shares), spare, region, device_type), shares))
+            cost = (far, answer.load, answer.moved, len(answer.shares), spare, region, device_type)
+            options.append((cost, placement_of(shape, answer.shares, homes)))
     return min(options, key=lambda option: option[0])[1] if options else None
+
+
+def _fit(shape: Shape, want: Want, rooms: list[Room], empty: list[Room]) -> tuple[Homes, Fit] | None:
+    if not want.homes and shape.units == shape.ranks:
+        return spread(shape, rooms)
+    homes = want.homes or homes_for(shape.ranks, [len(room.free) for room in empty])
+    answer = fit(shape, homes, rooms, want.at.homes_by_node() if want.at else {}, want.still)
+    return None if answer is None else (homes, answer)
+
+
+def _type_at(picture: Picture, at: Placement) -> str | None:
+    """The type of the devices that a job has; None: none of its nodes is known any more."""
+    nodes = {node.name: node for node in picture.known}
+    types = (d.device_type for n, i in _devices(at) if n in nodes for d in nodes[n].devices if d.index == i)
+    return next(types, None)
 
 
 def _why_not(
@@ -147,7 +180,10 @@ def _why_not(
 ) -> Reason:
     where = want.node or want.region or ""
     asked = shape.devices
-    everything = _rooms([node for node in picture.known if _permits(want, node)], {}, want)
+    if want.still and want.at is not None:
+        return CannotMove(asked, tuple(sorted(_names(want.at))))
+    anywhere = replace(want, never=())  # nodes that are still being cleared of it will do later
+    everything = _rooms([node for node in picture.known if _permits(anywhere, node)], {}, want)
     total = max((sum(len(room.free) for room in rooms) for rooms in everything.values()), default=0)
     if total < asked:
         return TooLarge(asked, total, where)

@@ -99,6 +99,18 @@ class CannotRestore:
         return f"has a snapshot, which {nodes} cannot restore: no CRIU there (see `midstep doctor`)"
 
 
+@dataclass(frozen=True, slots=True)
+class CannotMove:
+    """Its ranks cannot change their nodes, and there it cannot have so many devices (or so few)."""
+
+    asked: int
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = f"cannot have {_devices(self.asked)} where its ranks are ({', '.join(self.nodes)})"
+        return f"{where}: without CRIU they cannot change their nodes (see `midstep doctor`)"
+
+
 Reason = (
     NoCapacity
     | NoRoomForHome
@@ -108,6 +120,7 @@ Reason = (
     | NodeDown
     | NoNodes
     | CannotRestore
+    | CannotMove
 )
 
 

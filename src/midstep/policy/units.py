@@ -1,7 +1,7 @@
 """How a job's ranks map to devices, whatever the devices are.
 
 A *unit* is what cannot be split over nodes: one device with the ranks that share it, or the several devices
-of one rank.
+of one rank. Ranks lie in contiguous, balanced blocks over the units of their node.
 """
 
 from __future__ import annotations
@@ -11,71 +11,86 @@ from dataclasses import dataclass
 from midstep.model.fleet import Node
 from midstep.model.job import JobSpec, NodePlace, Placement, RankPlace
 
+Homes = tuple[tuple[int, ...], ...]  # ranks by virtual host
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A job as units: ``ranks[i]`` are the ranks of unit i, each unit takes ``width`` devices."""
+    """How much a job wants: ``units`` of ``width`` devices each, for ``ranks`` ranks."""
 
-    ranks: tuple[tuple[int, ...], ...]
+    ranks: int
+    units: int
     width: int
 
     @property
     def devices(self) -> int:
         """Devices of all units."""
-        return len(self.ranks) * self.width
+        return self.units * self.width
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The units that one node gets, as unit numbers in order, and the devices for them."""
+    """The virtual hosts that one node gets, and the devices for them."""
 
     node: Node
-    units: tuple[int, ...]
+    homes: tuple[int, ...]
     devices: tuple[int, ...]
 
 
 def shape_of(spec: JobSpec) -> Shape:
-    """Ranks spread evenly over the devices, neighbours together; fewer ranks than devices: each takes
-    several."""
+    """A device a unit; fewer ranks than devices: each rank is one, and takes several."""
     units = min(spec.devices, spec.world_size)
-    members: list[list[int]] = [[] for _ in range(units)]
-    for rank in range(spec.world_size):
-        members[rank * units // spec.world_size].append(rank)
-    return Shape(tuple(tuple(ranks) for ranks in members), max(1, spec.devices // spec.world_size))
+    return Shape(spec.world_size, units, max(1, spec.devices // spec.world_size))
 
 
-def homes_as_units(shape: Shape, homes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-    """The units of each virtual host."""
-    home_of = {rank: home for home, ranks in enumerate(homes) for rank in ranks}
-    units: list[list[int]] = [[] for _ in homes]
-    for unit, ranks in enumerate(shape.ranks):
-        units[home_of[ranks[0]]].append(unit)
-    return tuple(tuple(numbers) for numbers in units)
+def blocks(ranks: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
+    """Ranks in ``count`` contiguous blocks whose sizes differ by at most one: 8 in 3 are 3, 3 and 2."""
+    found: list[list[int]] = [[] for _ in range(count)]
+    for position, rank in enumerate(ranks):
+        found[position * count // len(ranks)].append(rank)
+    return [tuple(block) for block in found]
 
 
-def placement_of(shape: Shape, shares: list[Share], homes: tuple[tuple[int, ...], ...]) -> Placement:
-    """The placement that gives every node its share; ``homes`` empty: every share becomes a virtual host."""
-    ordered = sorted(shares, key=lambda share: share.units)
-    homes = homes or tuple(
-        tuple(rank for unit in share.units for rank in shape.ranks[unit]) for share in ordered
-    )
+def homes_for(ranks: int, capacities: list[int]) -> Homes:
+    """The virtual hosts of a job that starts on fewer devices than it has ranks: those that it would have
+    with a device a rank, if its region were empty; so it can grow to that. ``capacities``: devices of the
+    region's nodes. A region that is smaller shares out what it has."""
+    order = sorted(capacities, reverse=True)
+    if not order or order[0] >= ranks:
+        return (tuple(range(ranks)),)
+    units = min(ranks, sum(order))
+    parts = blocks(tuple(range(ranks)), units)
+    homes: list[tuple[int, ...]] = []
+    for capacity in order:
+        taken, parts = parts[:capacity], parts[capacity:]
+        if taken:
+            homes.append(tuple(rank for part in taken for rank in part))
+    return tuple(homes)
+
+
+def placement_of(shape: Shape, shares: list[Share], homes: Homes) -> Placement:
+    """The placement that gives every node its share. Its nodes are in the order of their lowest ranks."""
     where = {
         rank: (home, local, len(ranks))
         for home, ranks in enumerate(homes)
         for local, rank in enumerate(ranks)
     }
+    ordered = sorted(shares, key=lambda share: min(homes[home][0] for home in share.homes))
     places = [
-        NodePlace(share.node.name, index, tuple(_rank_places(shape, share, where)))
+        NodePlace(share.node.name, index, tuple(_rank_places(shape, share, homes, where)))
         for index, share in enumerate(ordered)
     ]
     return Placement(ordered[0].node.region, tuple(places))
 
 
-def _rank_places(shape: Shape, share: Share, where: dict[int, tuple[int, int, int]]) -> list[RankPlace]:
+def _rank_places(
+    shape: Shape, share: Share, homes: Homes, where: dict[int, tuple[int, int, int]]
+) -> list[RankPlace]:
     cores = {device.index: device.cpus for device in share.node.devices}
+    ranks = tuple(sorted(rank for home in share.homes for rank in homes[home]))
     places: list[RankPlace] = []
-    for position, unit in enumerate(share.units):
+    for position, block in enumerate(blocks(ranks, len(share.devices) // shape.width)):
         devices = share.devices[position * shape.width : (position + 1) * shape.width]
-        cpus = tuple(cpu for index in devices for cpu in cores[index])
-        places.extend(RankPlace(rank, *where[rank], devices=devices, cpus=cpus) for rank in shape.ranks[unit])
-    return sorted(places, key=lambda place: place.rank)
+        cpus = tuple(dict.fromkeys(cpu for index in devices for cpu in cores[index]))
+        places.extend(RankPlace(rank, *where[rank], devices=devices, cpus=cpus) for rank in block)
+    return places

@@ -89,7 +89,7 @@ class Scanner:
         except OSError:
             return
         try:
-            box = Box(fd, rank, self._epoch)
+            box = Box(fd, rank, self._epoch, pid)
             if box.pid != _own_pid(pid):
                 raise NotAMailbox("a child has inherited it")
         except NotAMailbox as reason:

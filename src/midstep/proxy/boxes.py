@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -53,14 +54,19 @@ class NotAMailbox(ValueError):
 
 
 class Box:
-    """One open mailbox. ``tree`` is the job rank in whose process tree it is."""
+    """One open mailbox. ``tree`` is the job rank in whose process tree it is, ``owner`` its process (0: not
+    known)."""
 
-    def __init__(self, fd: int, tree: int, epoch: int) -> None:
+    def __init__(self, fd: int, tree: int, epoch: int, owner: int = 0) -> None:
         if os.fstat(fd).st_size < SEGMENT_BYTES:
             raise NotAMailbox("it has not its full size yet")
         self.fd = fd
         self.tree = tree
-        self._file = MailboxMap(fd)
+        self.owner = owner
+        self.reachable = True  # as far as is known, the owner's memory
+        self.on_wake: Callable[[Box], bool] | None = None  # whether the owner is to be woken (see seats.py)
+        self.ops = self.bytes = 0  # carried out for it; bytes in and out
+        self._file = self.file = MailboxMap(fd)
         self._memory = self._file.memory
         self.words = self._file.words
         self._ring = self._file.ring
@@ -119,6 +125,10 @@ class Box:
                 self._arrays.append(np.frombuffer(mapped, np.uint8))
         return self._arrays[segment][start : start + nbytes]
 
+    def address(self, offset: int) -> int:
+        """Where a place in a block is mapped here, after ``array``."""
+        return self._file.address(offset)
+
     def numbers(self, body: Body) -> tuple[list[int], list[int]]:
         """The splits that follow a slot's input."""
         count = body.splits + body.out_splits
@@ -149,11 +159,12 @@ class Box:
         self.words[STATE_WORD + slot * SLOT_WORDS] = _FAILED
         self.wake()
 
-    def wake(self) -> None:
-        """Tell the owner that some slots have changed."""
+    def wake(self, urgent: bool = False) -> None:
+        """Tell the owner that some slots have changed; later, if it is not its turn and it is not urgent."""
         words = self.words
         words[DONE_WORD] = (words[DONE_WORD] + 1) & 0xFFFFFFFF
-        futex.wake(self._done_address)
+        if self.on_wake is None or self.on_wake(self) or urgent:
+            futex.wake(self._done_address)
 
     def punch(self) -> int:
         """Free the pages of the heap that no slot uses; while the owner is frozen. Returns how many bytes

@@ -20,6 +20,8 @@ class ProxyConfig:
     run_dirs: tuple[str, ...] = ()  # hint directories, as the proxy sees them
     store: dict[str, bytes] = field(default_factory=dict[str, bytes])  # a leader's; empty: read store_path
     threads: int = 1  # for one large reduction
+    # which devices each rank of this node uses: ranks that share one take turns
+    devices: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
 
 
 def to_line(config: ProxyConfig) -> bytes:
@@ -33,5 +35,6 @@ def from_line(line: bytes) -> ProxyConfig:
     """The inverse of ``to_line``."""
     data = json.loads(line)
     data["run_dirs"] = tuple(data["run_dirs"])
+    data["devices"] = {int(rank): tuple(indices) for rank, indices in data["devices"].items()}
     data["store"] = {key: value.encode("latin-1") for key, value in data["store"].items()}
     return ProxyConfig(**data)

@@ -24,6 +24,7 @@ from midstep.proxy.engine import Engine
 from midstep.proxy.errors import DrainTimeout, ProxyError
 from midstep.proxy.peers import Peer, Peers
 from midstep.proxy.report import Drained, pending, status, to_json
+from midstep.proxy.seats import Seats
 from midstep.proxy.store import Store
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Proxy:
         self._config = config
         self._control = control
         store = Store(config.store_path, config.store) if config.leader else None
-        self._engine = Engine(config.index, store)
+        self._engine = Engine(config.index, store, Seats(config.epoch, config.devices, config.world_size))
         self._peers = Peers(
             config.job_id,
             config.epoch,
@@ -102,6 +103,7 @@ class Proxy:
     def _add_rank(self, request: dict[str, Any]) -> dict[str, Any]:
         rank, pid = request["rank"], request["pid"]
         self._engine.call(self._engine.membership.place, rank, self._config.index)
+        self._engine.call(self._engine.seats.root, rank, pid)
         try:
             self._scanner.add(rank, pid)
         except FileNotFoundError:
@@ -114,6 +116,7 @@ class Proxy:
             Peer(p["index"], p["host"], p["port"], tuple(p["ranks"]), p["leader"]) for p in request["peers"]
         ]
         others = [peer for peer in peers if peer.index != self._config.index]
+        self._within(lambda: self._engine.membership.ended.update(request["ended"]))
         self._within(lambda: self._engine.frames.expect(peers, self._config.index))
         self._peers.want(others)
         wanted = {peer.index for peer in others}
@@ -151,6 +154,7 @@ class Proxy:
 
         def resume() -> None:
             engine.frozen = False
+            engine.seats.begin()
             engine.wires.unmute()
             for node in list(engine.frames.peers):
                 engine.frames.announce(node)
@@ -163,6 +167,7 @@ class Proxy:
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         self._scanner.stop()
+        self._within(self._engine.seats.stand_down)
         return {}
 
     def _within(self, fn: Callable[[], T]) -> T:
@@ -184,6 +189,7 @@ class Proxy:
 
 
 def _cut(engine: Engine, started_s: float) -> Drained:
+    engine.seats.stand_down()
     engine.frozen = True
     store = engine.requests.store
     punched = sum(box.punch() for box in engine.boxes)

@@ -28,5 +28,8 @@ class Counters:
         """An operation was carried out for these members."""
         self.ops += 1
         for post in posts:
-            self.bytes += post.body.in_len + post.body.out_len
+            nbytes = post.body.in_len + post.body.out_len
+            self.bytes += nbytes
+            post.box.ops += 1
+            post.box.bytes += nbytes
         self.executing_s += time.perf_counter() - started_s

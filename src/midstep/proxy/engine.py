@@ -12,16 +12,17 @@ import numpy as np
 
 from midstep.mailbox import futex
 from midstep.mailbox.contract import Kind
-from midstep.mailbox.layout import KIND_GROUP, KIND_STORE, State
+from midstep.mailbox.layout import KIND_GROUP, KIND_STORE, SLOTS, State
 from midstep.proxy.boxes import Box, Posted
 from midstep.proxy.counters import Counters
 from midstep.proxy.frames import Frames
-from midstep.proxy.groups import Group
+from midstep.proxy.groups import Group, GroupKey
 from midstep.proxy.match import Collectives
-from midstep.proxy.membership import GroupKey, Membership
+from midstep.proxy.membership import Membership
 from midstep.proxy.pairs import Pairs
 from midstep.proxy.peers import Link
 from midstep.proxy.requests import Requests
+from midstep.proxy.seats import Seats
 from midstep.proxy.store import Store
 from midstep.proxy.wires import Wires
 from midstep.wire.proxy import Head
@@ -34,8 +35,9 @@ _ACKS_S = 0.002  # how long acknowledgements may wait for company
 class Engine:
     """All methods but ``call``, ``deliver`` and ``changed`` belong to the engine's thread."""
 
-    def __init__(self, index: int, store: Store | None) -> None:
+    def __init__(self, index: int, store: Store | None, seats: Seats | None = None) -> None:
         self.index = index
+        self.seats = seats or Seats(0, {})
         self.counters = Counters()
         self.boxes: list[Box] = []
         self.frozen = False  # after a cut: nothing is touched any more
@@ -82,8 +84,10 @@ class Engine:
             while calls:
                 calls.popleft()()
                 moved = True
-            if not self.frozen and self._look():
+            if not self.frozen and (self._look() or self._collectives.advance()):
                 moved = True
+            if self.seats.active and not self.frozen:
+                self.seats.turn()
             if not moved:
                 self._pause(poked)
 
@@ -93,7 +97,7 @@ class Engine:
 
     def settle(self) -> None:
         """Handle everything that is posted."""
-        while self._look():
+        while self._look() or self._collectives.advance():
             pass
 
     def _look(self) -> bool:
@@ -112,7 +116,10 @@ class Engine:
             return
         pending = self.wires.pending
         started = time.perf_counter()
-        self._waits.wait([poked, *[box.head for box in self.boxes]], _ACKS_S if pending else _IDLE_S)
+        timeout_s = _ACKS_S if pending else _IDLE_S
+        if self.seats.active:
+            timeout_s = self.seats.patience_s(timeout_s)
+        self._waits.wait([poked, *[box.head for box in self.boxes]], timeout_s)
         waited = time.perf_counter() - started
         self.counters.waiting_s += waited
         if pending:
@@ -140,6 +147,7 @@ class Engine:
                     self._slot(box, slot)
         for group in fresh:
             self.membership.look(group)
+        self.seats.attach(box)
 
     def detach(self, box: Box, how: str) -> None:
         """A mailbox's owner has ended; ``how`` in words, after "rank N"."""
@@ -148,6 +156,7 @@ class Engine:
         self._look()
         self.boxes.remove(box)
         self._watch()
+        self.seats.detach(box)
         self.requests.forget(box)
         self.membership.gone(box, how)
         box.close()
@@ -157,6 +166,9 @@ class Engine:
         self._waits = futex.WaitMany(addresses)
 
     def _slot(self, box: Box, slot: int) -> None:
+        if slot >= SLOTS:
+            self.seats.noted(box, slot)
+            return
         state = box.state(slot)
         if state not in (State.POSTED, State.DONE, State.CLOSED):
             return
@@ -165,9 +177,7 @@ class Engine:
             self.requests.posted(Posted(box, slot, body, -1))
             return
         if body.kind == KIND_GROUP:
-            group = self.membership.define(box, slot)
-            if state == State.POSTED:
-                self.membership.look(group)
+            self.membership.look(self.membership.define(box, slot))
             return
         group = box.groups.get(body.gid)
         if group is None or not group.node_of:

@@ -14,6 +14,7 @@ from midstep.proxy.tree import Range
 from midstep.wire.proxy import Head
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
+GroupKey = tuple[int, int]  # -1 or, for a private world, the rank whose tree it is in; gid
 OpKey = tuple[int, int]  # seq, chunk
 PairKey = tuple[int, int, int]  # sender, its seq, chunk
 _BY_PARTS = (Kind.ALLGATHER, Kind.GATHER, Kind.SCATTER, Kind.REDUCE_SCATTER)
@@ -64,6 +65,7 @@ class Group:
         self.ops: dict[OpKey, Operation] = {}
         self.failed: dict[int, str] = {}  # seq -> why
         self.dead: dict[int, str] = {}  # member -> how
+        self.key: GroupKey = (-1, gid)
         self.private = False  # a world inside one rank's process tree
         self.settled = False  # all local members were here once
         self.me_of: dict[int, int] = {}  # mailbox's uid -> member
@@ -71,6 +73,7 @@ class Group:
         self.wanted: dict[int, list[Posted]] = {}  # receiver -> RECVs in the order of posting
         self.received: dict[PairKey, Posted] = {}  # RECVs that are done, their sender does not know it yet
         self.sent: dict[PairKey, Posted] = {}  # SENDs to other nodes, not acknowledged
+        self.absent: set[int] = set()  # local ones that ended before this proxy began: no mailbox of theirs
         self.closing: set[int] = set()  # members that have closed it, with chunks under way
         self.closed: set[int] = set()
 
@@ -89,8 +92,8 @@ class Group:
 
     @property
     def present(self) -> bool:
-        """Whether every local member's mailbox is open."""
-        return self.placed and len(self.members) == len(self.local)
+        """Whether every local member's mailbox is open, but for those that have ended."""
+        return self.placed and len(self.members) + len(self.absent) == len(self.local)
 
     def pairs_of(self, me: int) -> bool:
         """Whether SENDs or RECVs of a member are under way."""
@@ -99,6 +102,15 @@ class Group:
             or any(post.me == me for post in self.received.values())
             or any(key[0] == me for key in self.sent)
             or any(key[0] == me for key, offer in self.offers.items() if offer.post is not None)
+        )
+
+    def owes(self) -> bool:
+        """Whether another node has not acknowledged what a member here has the result of: if its proxy goes
+        before it does, it has to be told again.
+        """
+        away = [node for node, members in self.remote.items() if any(me not in self.dead for me in members)]
+        return any(op.done and not op.acks.issuperset(away) for op in self.ops.values()) or any(
+            self.node_of[key[0]] in away for key in self.received
         )
 
     def names(self, members: tuple[int, ...]) -> str:

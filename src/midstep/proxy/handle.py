@@ -74,9 +74,13 @@ class ProxyHandle:
         return."""
         await self._ask("add_rank", rank=rank, pid=init_pid)
 
-    async def connect(self, peers: Sequence[Peer], deadline_s: float = 30.0) -> None:
-        """Say who the job's nodes are (this one may be among them); returns when all are connected."""
-        await self._ask("connect", peers=[asdict(peer) for peer in peers], deadline_s=deadline_s)
+    async def connect(
+        self, peers: Sequence[Peer], deadline_s: float = 30.0, ended: Sequence[int] = ()
+    ) -> None:
+        """Say who the job's nodes are (this one may be among them), and which ranks of this node have ended
+        before; returns when all are connected."""
+        nodes = [asdict(peer) for peer in peers]
+        await self._ask("connect", peers=nodes, ended=list(ended), deadline_s=deadline_s)
 
     async def drain(self, deadline_s: float) -> Drained:
         """Take this node's part of a cut, with its ranks frozen. Afterwards the proxy touches nothing.

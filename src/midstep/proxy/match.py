@@ -17,10 +17,12 @@ from midstep.mailbox.contract import Kind
 from midstep.mailbox.layout import State
 from midstep.proxy.boxes import Posted
 from midstep.proxy.counters import Counters
+from midstep.proxy.direct import Direct, is_in_place
 from midstep.proxy.errors import Mismatch
 from midstep.proxy.exchange import payload
 from midstep.proxy.execute import execute
-from midstep.proxy.groups import Group, Operation, agree, describe, disagreement
+from midstep.proxy.groups import Group, Operation, agree, describe
+from midstep.proxy.verdict import contradiction, objection
 from midstep.wire.proxy import FLAG_BAD, FLAG_DONE, MARK, FrameType, Head
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
@@ -42,6 +44,7 @@ class Collectives:
     def __init__(self, links: Links, counters: Counters) -> None:
         self._links = links
         self._counters = counters
+        self._direct = Direct(counters, self.fail)
 
     def posted(self, group: Group, post: Posted, done: bool) -> None:
         """A member's slot is POSTED, or was found DONE."""
@@ -127,9 +130,17 @@ class Collectives:
         for post in op.arrived.values():
             post.box.fail(post.slot, text)
 
+    def advance(self) -> bool:
+        """Go on with what takes long; whether there is any."""
+        return self._direct.advance()
+
     def _complete(self, group: Group, op: Operation) -> None:
         op.complete = True
         posts = op.arrived.values()
+        in_place = is_in_place(posts)
+        if in_place and (group.remote or not all(post.body.source for post in posts)):
+            self._direct.ask_again(group, op)
+            return
         if all(_state(post) == State.DONE for post in posts):
             op.done = True
             if len(op.arrived) < len(group.local):  # the others were released, so every node has the result
@@ -152,9 +163,12 @@ class Collectives:
             if first is None:
                 first = head
             elif not agree(first, head):
-                self.fail(group, op, self._contradiction(group, op))
+                self.fail(group, op, contradiction(group, op))
                 return
-        self._commit(group, op)
+        if in_place:
+            self._direct.start(group, op)
+        else:
+            self._commit(group, op)
 
     def _send(self, group: Group, op: Operation, node: int) -> None:
         heads = [describe(post, group) for post in op.arrived.values()]
@@ -162,7 +176,7 @@ class Collectives:
         pieces: Sequence[bytes | Bytes] = []
         if not all(agree(heads[0], head) for head in heads):
             flags |= FLAG_BAD
-            pieces = [self._contradiction(group, op).encode()]
+            pieces = [contradiction(group, op).encode()]
         else:
             try:
                 pieces = payload(group, op, node)
@@ -176,22 +190,13 @@ class Collectives:
 
     def _try_commit(self, group: Group, op: Operation) -> None:
         if op.complete and not op.done and len(op.frames) == len(group.remote):
-            text = self._objection(group, op)
+            text = objection(group, op)
             if text:
                 self.fail(group, op, text)
             else:
                 self._commit(group, op)
         elif group.dead:
             self.check_dead(group, op)
-
-    def _objection(self, group: Group, op: Operation) -> str:
-        for node in group.remote:
-            head, data = op.frames[node]
-            if head.flags & FLAG_BAD:
-                return data.tobytes().decode("utf-8", "replace")
-        heads = [describe(post, group) for post in op.arrived.values()]
-        heads += [head for head, _ in op.frames.values()]
-        return "" if all(agree(heads[0], head) for head in heads) else self._contradiction(group, op)
 
     def _commit(self, group: Group, op: Operation) -> None:
         started = self._counters.clock()
@@ -234,16 +239,6 @@ class Collectives:
         for post in op.arrived.values():
             post.box.release(post.slot)
             post.box.wake()  # it may have too many slots that wait for this
-
-    def _contradiction(self, group: Group, op: Operation) -> str:
-        said: dict[tuple[int, ...], Head] = {}
-        for me, post in sorted(op.arrived.items()):
-            head = describe(post, group)
-            same = [members for members, other in said.items() if agree(head, other)]
-            said[(*same[0], me) if same else (me,)] = said.pop(same[0]) if same else head
-        for node, (head, _) in op.frames.items():
-            said[group.remote[node]] = head
-        return disagreement(group, op.seq, said)
 
 
 def _state(post: Posted) -> int:

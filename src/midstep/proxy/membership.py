@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from midstep.mailbox.layout import State
 from midstep.proxy.boxes import Box
-from midstep.proxy.groups import Group
+from midstep.proxy.direct import allow
+from midstep.proxy.groups import Group, GroupKey
 from midstep.proxy.match import Collectives
 from midstep.proxy.pairs import Pairs
 from midstep.proxy.wires import Wires
@@ -17,7 +18,6 @@ from midstep.wire.proxy import FrameType, Head
 OWN_WORLD = (
     "env://"  # the job's own world: its ranks are job ranks; all others live in one rank's process tree
 )
-GroupKey = tuple[int, int]  # -1 or, for a private world, the rank whose tree it is in; gid
 
 
 class Membership:
@@ -34,6 +34,7 @@ class Membership:
         settled: Callable[[Group], None],
     ) -> None:
         self.groups: dict[GroupKey, Group] = {}
+        self.ended: set[int] = set()  # job ranks of this node that have no process any more
         self._index = index
         self._wires = wires
         self._collectives = collectives
@@ -42,7 +43,7 @@ class Membership:
         self._nodes: dict[int, int] = {}  # job rank -> node
 
     def define(self, box: Box, slot: int) -> Group:
-        """A mailbox's definition of a group, open or closed."""
+        """A mailbox's definition of a group, open or closed. ``look`` at it next."""
         body = box.body(slot)
         said = json.loads(box.array(body.block, body.in_len).tobytes())
         own = said["world"].startswith(OWN_WORLD)
@@ -51,17 +52,19 @@ class Membership:
         if group is None:
             group = Group(body.gid, said["world"], said["name"], said["ranks"], self._index)
             group.private = not own
+            group.key = key
             self.groups[key] = group
         me = said["me"]
-        if group.members.get(me, (None, 0))[0] is not box:
+        before, old = group.members.get(me, (None, slot))
+        if before is not box:
             group.dead.pop(me, None)
+        elif old != slot and box.state(old) == State.CLOSED:
+            box.release(old)  # opened again before its closing was looked at
         group.members[me] = (box, slot)
         group.me_of[box.uid] = me
         box.groups[body.gid] = group
         if box.state(slot) == State.CLOSED:
-            group.closing.add(me)
-            self._part(group, me, "cannot take part: it has closed the group")
-            self._try_close(key, group, me)
+            group.closing.add(me)  # ``look`` goes on, when what it posted before is known
         else:
             group.closing.discard(me)
             group.closed.discard(me)
@@ -69,7 +72,7 @@ class Membership:
         return group
 
     def look(self, group: Group) -> None:
-        """See whether a group's nodes are known by now and its local members here."""
+        """See whether a group's nodes are known by now and its local members here, and who has closed it."""
         if not group.placed:
             if group.private:
                 group.place([self._index] * group.size)
@@ -77,12 +80,21 @@ class Membership:
                 group.place([self._nodes[rank] for rank in group.ranks])
             else:
                 return
+        for me in group.local if not group.private else ():
+            if group.ranks[me] in self.ended and me not in group.members:
+                group.absent.add(me)
+                group.dead.setdefault(me, "cannot take part: its process has ended")
+        allow(group)
         self._on_placed(group)
         if group.present and not group.settled:
             group.settled = True
             self._collectives.found(group)
             self._pairs.found(group)
             self._on_settled(group)
+        for me in list(group.closing):
+            if me not in group.dead:
+                self._part(group, me, "cannot take part: it has closed the group")
+            self._try_close(group.key, group, me)
 
     def place(self, rank: int, node: int) -> None:
         """A job rank is on a node."""
@@ -112,10 +124,12 @@ class Membership:
                 self._say_dead(group, node, me, how)
 
     def sweep(self) -> None:
-        """Let go of the groups that were closed while chunks were under way."""
+        """Let go of the groups that were closed or left while chunks were under way."""
         for key, group in list(self.groups.items()):
-            for me in list(group.closing):
+            for me in list(group.closing) if group.placed else ():
                 self._try_close(key, group, me)
+            if not group.members and not group.owes():
+                self.groups.pop(key, None)
 
     def _try_close(self, key: GroupKey, group: Group, me: int) -> None:
         """A member has closed the group: its definition goes when no chunk of it is under way."""
@@ -126,7 +140,7 @@ class Membership:
         group.closed.add(me)
         if box.state(slot) == State.CLOSED:
             box.release(slot)
-        if len(group.closed) == len(group.local) and not group.ops:
+        if len(group.closed) + len(group.absent) == len(group.local) and not group.ops:
             self.groups.pop(key, None)
             for owner, _ in group.members.values():
                 owner.groups.pop(group.gid, None)
@@ -138,8 +152,8 @@ class Membership:
         group.me_of.pop(box.uid, None)
         if not closed:
             self._part(group, me, how)
-        if not group.members:
-            self.groups.pop(key, None)
+        if not group.members and not group.owes():
+            self.groups.pop(key, None)  # else ``sweep`` does
 
     def _part(self, group: Group, me: int, how: str) -> None:
         """A local member will post nothing more: here and on the other nodes, what waits for it fails."""
@@ -148,5 +162,6 @@ class Membership:
             self._say_dead(group, node, me, how)
 
     def _say_dead(self, group: Group, node: int, me: int, how: str) -> None:
+        self._wires.flush()  # what the member has received is acknowledged before it is called gone
         data = how.encode()
         self._wires.send(node, Head(FrameType.DEAD, gid=group.gid, peer=me, length=len(data)), [data])

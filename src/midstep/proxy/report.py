@@ -11,6 +11,7 @@ from midstep.mailbox.contract import DType, Kind
 from midstep.proxy.boxes import Posted
 from midstep.proxy.engine import Engine
 from midstep.proxy.groups import Group, describe, words
+from midstep.proxy.seats import RankCounters
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class ProxyStatus:
     pending: tuple[PendingOp, ...]
     store_waits: int
     counters: dict[str, float] = field(default_factory=dict[str, float])
+    ranks: tuple[RankCounters, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def status(engine: Engine) -> ProxyStatus:
         pending(engine),
         engine.requests.pending,
         asdict(engine.counters),
+        engine.seats.counters(),
     )
 
 
@@ -170,6 +173,7 @@ def status_from(data: dict[str, Any]) -> ProxyStatus:
     values: dict[str, Any] = dict(data)
     values["links"] = tuple(values["links"])
     values["pending"] = pending_from(values["pending"])
+    values["ranks"] = tuple(RankCounters(**one) for one in values["ranks"])
     return ProxyStatus(**values)
 
 

@@ -7,6 +7,7 @@ bits.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
@@ -91,10 +92,16 @@ def _fold(
     return out
 
 
-_buffers: list[Bytes] = []
+class _Buffers(threading.local):
+    def __init__(self) -> None:
+        self.all: list[Bytes] = []
+
+
+_buffers = _Buffers()
 
 
 def _scratch(depth: int, nbytes: int) -> Bytes:
-    while len(_buffers) <= depth:
-        _buffers.append(np.empty(_BLOCK_BYTES, np.uint8))
-    return _buffers[depth][:nbytes]
+    buffers = _buffers.all
+    while len(buffers) <= depth:
+        buffers.append(np.empty(_BLOCK_BYTES, np.uint8))
+    return buffers[depth][:nbytes]

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from ..mailbox.contract import Buffer, Channel, DType, Kind, Op, ReduceOp
+from . import turns
 from .ddp_log import OUR_PREFIX
 from .profiling import begin, profiling, title
 from .tensors import Finish, both
@@ -43,6 +44,7 @@ class GroupBase(ProcessGroup):
         size = len(who.ranks)
         super().__init__(who.me, size)
         self.channel = channel
+        turns.use(channel)
         self.who = who
         self._me = who.me
         self._n = size
@@ -103,6 +105,8 @@ class GroupBase(ProcessGroup):
         work = OpWork((ticket,), self._timeout_s, results, finish, linger_s)
         if self._coalescing is not None:
             self._coalescing.append(work)
+        if turns.shared():
+            turns.posted(work)
         return work
 
     def _together(self, works: Sequence[OpWork], finish: Optional[Finish] = None) -> OpWork:

@@ -20,6 +20,7 @@ from typing import Any, Optional, Sequence
 PRIVATE = "_midstep"
 WATCHED = "torch.distributed.distributed_c10d"
 WATCHED_TOO = "torch.cuda"
+WATCHED_FOR_SPLICING = "torch.optim.optimizer"
 
 
 class _Loader(importlib.abc.Loader):
@@ -39,6 +40,8 @@ class _Loader(importlib.abc.Loader):
         self._loader.exec_module(module)
         if module.__name__ == WATCHED_TOO:
             _mind_gpus(module)
+        elif module.__name__ == WATCHED_FOR_SPLICING:
+            _mind_optimizers(module)
         else:
             _take_over(module)
 
@@ -52,7 +55,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        if fullname not in (WATCHED, WATCHED_TOO) or self._busy:
+        if fullname not in (WATCHED, WATCHED_TOO, WATCHED_FOR_SPLICING) or self._busy:
             return None
         self._busy = True
         try:
@@ -77,6 +80,8 @@ def install(source: str) -> None:
     package.__spec__.submodule_search_locations = [source]
     sys.modules[PRIVATE] = package
     importlib.import_module(PRIVATE + ".runtime.gpus").install()
+    if WATCHED_FOR_SPLICING in sys.modules:
+        _mind_optimizers(sys.modules[WATCHED_FOR_SPLICING])
     if WATCHED in sys.modules:
         _take_over(sys.modules[WATCHED])
         return
@@ -86,6 +91,15 @@ def install(source: str) -> None:
 def _mind_gpus(module: ModuleType) -> None:
     try:
         importlib.import_module(PRIVATE + ".runtime.gpus").close_nvml(module)
+    except Exception:
+        if os.environ.get("MIDSTEP_DEBUG"):
+            raise
+
+
+def _mind_optimizers(module: ModuleType) -> None:
+    """Optimizers that are not spliced work as ever."""
+    try:
+        importlib.import_module(PRIVATE + ".runtime.splice.hook").install(module)
     except Exception:
         if os.environ.get("MIDSTEP_DEBUG"):
             raise

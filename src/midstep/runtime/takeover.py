@@ -16,7 +16,8 @@ from datetime import timedelta
 from typing import Any, ClassVar, Dict, Tuple
 
 from .channels import the_channel
-from .worlds import World, agree
+from .splice import seating
+from .worlds import JOB, World, agree
 
 OURS = "midstep"
 TAKEN = frozenset({"gloo", "nccl", "mpi", "ucc", "xccl", "undefined"})
@@ -70,14 +71,19 @@ class _Asked:
 
 def _make_group(c10d: Any, options: Any, backend_options: Any = None) -> Any:
     from .base import Membership
+    from .compiling import hide
     from .group import group_class
+    from .work import OpFuture, OpWork
 
+    hide(group_class, OpWork, OpFuture)
     global _world
     me, size = options.group_rank, options.group_size
     ranks = tuple(options.global_ranks_in_group)
     if not ranks:
         ranks = tuple(range(size))
         _world = agree(options.store, me, size)
+        if _world.name.startswith(JOB):
+            seating.joined(_world.name, _world.members, me)
     who = Membership(
         _world.name,
         _world.group_name(str(options.group_id)),

@@ -13,12 +13,15 @@ import torch
 from torch import futures
 
 from ..mailbox.contract import ChannelError, ChannelTimeout, Ticket
+from . import turns
 from .torch_types import Work, create_work_from_future, torch_error
 from .watchdog import Watchdog
 
 LINGER_S = 0.0005
 LINGER_S_PER_BYTE = 1e-9
 """How long ``get_future`` waits for a small operation itself: shorter than waking a thread for it."""
+
+_DEFERRED_S = 0.2
 
 _finishing = threading.Lock()
 Future: Any = futures.Future
@@ -81,6 +84,24 @@ class OpWork(Work):
                 self._run_finish()
         self.over = True
 
+    def try_complete(self, timeout_s: float) -> bool:
+        """As ``complete``, and hand the result to the future; whether it is over."""
+        if not self.over:
+            try:
+                self.complete(timeout_s)
+            except RuntimeError:
+                return False
+        _watchdog.forget(self)
+        if self._future is not None:
+            self._future.resolve()
+        return True
+
+    def mind(self) -> None:
+        """Have the mailbox's thread complete it, if anybody may ask."""
+        _watchdog.forget(self)
+        if self._future is not None:
+            self._future.mind()
+
     def _run_finish(self) -> None:
         with _finishing:
             finish, self._finish = self._finish, None
@@ -131,13 +152,16 @@ class OpWork(Work):
         future = self._future
         if future is None:
             self._future = future = OpFuture(self)
-            if self._linger_s and not self.over:
+            if self._linger_s and not self.over and not turns.shared():
                 self._linger()
             if self.over or not self.tickets:
                 future.resolve()
             else:
                 _watchdog.watch(future, self._timeout_s, future.expire)
-                _when_all(self.tickets, future.resolve_from_thread)
+                if turns.waits_at_the_end(self):
+                    _watchdog.watch(self, _DEFERRED_S, future.mind)  # should it not come to that
+                else:
+                    future.mind()
         return future
 
     get_future_result = get_future
@@ -191,6 +215,10 @@ class OpFuture(Future):
                 self.set_exception(self._work.error)
             else:
                 self.set_result(self._work.result())
+
+    def mind(self) -> None:
+        """Have the mailbox's thread resolve it."""
+        _when_all(self._work.tickets, self.resolve_from_thread)
 
     def resolve_from_thread(self) -> None:
         """As ``resolve``, in the mailbox's own thread, which must not run callbacks: they may block."""

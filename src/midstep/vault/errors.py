@@ -2,7 +2,8 @@
 
 VaultError
 |-- SnapshotMissing      there is no such committed snapshot
-|-- SnapshotIncomplete   a part is not there or not as long as its part file says: nothing is committed
+|-- SnapshotIncomplete   a file is not there or not as long as its part file says: nothing is committed, and
+|                        nothing is restored
 `-- SnapshotExists       a snapshot of that id is committed already
 """
 

@@ -7,7 +7,10 @@
     ROOT/snapshots/ID/manifest.json     committed: all parts verified, manifest written, folder renamed
     ROOT/results/JOB/home-K/            what an ended job left
 
-A reader sees a whole snapshot or none: the rename of the folder is the commit.
+A reader sees a whole snapshot or none: the rename of the folder is the commit. It waits for no disk, so that
+nobody stands still meanwhile; `flush`, soon after, does. A machine that loses power in between may keep a
+torn snapshot: `verify`, before every use, compares each file's size with what its writer noted (file systems
+that order data before sizes, as ext4 and XFS do, show a file at its full length only with its content).
 """
 
 from __future__ import annotations
@@ -89,7 +92,24 @@ class Snapshots:
         manifest = Manifest(snapshot_id, job_id, epoch, parts, store)
         _write_json(folder / "manifest.json", asdict(manifest))
         os.rename(folder, self._snapshots / snapshot_id)
-        _sync_folder(self._snapshots)
+        return manifest
+
+    def flush(self, snapshot_id: str) -> None:
+        """Have a committed snapshot outlive a loss of power from here on. OSError: the disk does not take it;
+        harmless when the snapshot is removed meanwhile."""
+        folder = self._snapshots / snapshot_id
+        for base, _, names in os.walk(folder, topdown=False):
+            for path in (*(os.path.join(base, name) for name in names), base):
+                if not os.path.islink(path) and (os.path.isfile(path) or os.path.isdir(path)):
+                    _sync(path)
+        _sync(self._snapshots)
+
+    def verify(self, snapshot_id: str) -> Manifest:
+        """The manifest of a committed snapshot whose files are all there, each of its size. SnapshotMissing,
+        SnapshotIncomplete."""
+        manifest = self.manifest(snapshot_id)
+        for part in manifest.parts:
+            _check_files(self._snapshots / snapshot_id, part)
         return manifest
 
     def adopt(self, snapshot_id: str) -> None:
@@ -141,6 +161,8 @@ def _read_manifest(path: Path, snapshot_id: str) -> Manifest:
         raw = json.loads(path.read_text())
     except FileNotFoundError:
         raise SnapshotMissing(f"snapshot {snapshot_id} has no manifest at {path}") from None
+    except ValueError:
+        raise SnapshotIncomplete(f"the manifest of snapshot {snapshot_id} is torn ({path})") from None
     parts = tuple(_part(part) for part in raw["parts"])
     return Manifest(raw["snapshot_id"], raw["job_id"], raw["epoch"], parts, raw["store"], raw["format"])
 
@@ -157,25 +179,32 @@ def _verified_part(folder: Path, index: int) -> Part:
             f"part {index} of snapshot {folder.name.removesuffix(_PARTIAL)} was not written"
         )
     part = _part(json.loads(path.read_text()))
-    for name, size in part.files.items():
-        found = (folder / name).stat().st_size if (folder / name).exists() else -1
-        if found != size:
-            raise SnapshotIncomplete(f"{folder / name} has {found} bytes instead of {size}")
+    _check_files(folder, part)
     return part
 
 
+def _check_files(folder: Path, part: Part) -> None:
+    for name, size in part.files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except FileNotFoundError:
+            found = -1
+        if found != size:
+            raise SnapshotIncomplete(f"{folder / name} has {found} bytes instead of {size}")
+
+
 def _write_json(path: Path, value: object) -> None:
-    """Write beside, flush, rename: a crash leaves the old file or the new one."""
+    """Write beside, rename: a kill leaves the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_text(json.dumps(value))
     os.rename(temporary, path)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: str | Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -43,6 +43,7 @@ class Assignment:
     source: SnapshotRef | None = None  # HOLD: restore from it; None: start anew (or adopt what is here)
     target: str | None = None  # DUMP: the snapshot's id
     store: dict[str, str] = field(default_factory=dict[str, str])  # HOLD on the leader: key -> base64 value
+    leaving: tuple[int, ...] | None = None  # DUMP: these homes only, the others stay here; None: all
     collect: bool = False  # GONE: save the homes as results first
     log_bytes: dict[int, int] = field(
         default_factory=dict[int, int]

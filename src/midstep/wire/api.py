@@ -8,6 +8,7 @@
 | GET /v1/jobs[?state=] | -> list[JobView] |
 | GET /v1/jobs/{job} | -> JobView (by id, unique id prefix, or name of the newest job of that name) |
 | POST /v1/jobs/{job}/suspend, /resume, /migrate (MigrateRequest), /cancel | -> JobView (202) |
+| POST /v1/jobs/{job}/resize | ResizeRequest -> JobView (202) |
 | GET /v1/jobs/{job}/logs?rank=0&offset=0&limit= | -> LogView |
 | GET /v1/jobs/{job}/files | -> tar stream of the work directory: of an ended or suspended job |
 | GET /v1/nodes | -> list[NodeView] |
@@ -80,6 +81,16 @@ class MigrateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeRequest:
+    """How many devices from now on, from 1 to the world size; ``to``: the name of a node or region, to move
+    there at the same time.
+    """
+
+    devices: int
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RankView:
     """One rank now. ``node`` is empty while the job has no devices."""
 
@@ -91,7 +102,7 @@ class RankView:
 
 @dataclass(frozen=True, slots=True)
 class MoveView:
-    """One suspend, resume or migration: what it cost. ``steps`` in the order they happened, named
+    """One suspend, resume, migration or resize: what it cost. ``steps`` in the order they happened, named
     ``step@node``.
     """
 
@@ -132,6 +143,8 @@ class JobView:
     snapshot_bytes: int
     moves: tuple[MoveView, ...]
     stalls: tuple[Stall, ...]
+    devices_now: int = 0  # that it has; `devices` is what it was submitted with
+    devices_wanted: int = 0  # that it shall have: by the last resize, else `devices`
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,16 @@ def prepare_home(home: Home, uid: int, gid: int) -> None:
 
 
 def remove_home(home: Home) -> None:
+    unmount_home(home)
+    if home.path.exists():
+        shutil.rmtree(home.path)
+
+
+def unmount_home(home: Home) -> None:
+    """Take off what `prepare_home` has mounted: what is left are plain files. Harmless without a home."""
     shm = home.path / "shm"
     while os.path.ismount(shm):
         kernel.unmount(str(shm))
-    if home.path.exists():
-        shutil.rmtree(home.path)
 
 
 def home_seen_by(init_pid: int) -> Path:

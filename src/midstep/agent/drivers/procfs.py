@@ -49,10 +49,14 @@ def sees_node(init_pid: int) -> bool:
 
 def give_own_proc(init_pid: int) -> None:
     """See to it that a stopped rank has its own /proc on top, whatever happened to it before. OSError if it
-    is gone.
+    is gone. What shares our mounts is no rank in a cell, and its /proc is everybody's: left alone.
     """
-    if sees_node(init_pid):
+    if sees_node(init_pid) and not _shares_mounts(init_pid):
         kernel.apart(lambda: _give_own_proc(init_pid), f"proc-{init_pid}")
+
+
+def _shares_mounts(pid: int) -> bool:
+    return os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/self/ns/mnt")
 
 
 def _give_own_proc(init_pid: int) -> None:

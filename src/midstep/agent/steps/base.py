@@ -58,13 +58,13 @@ class Job:
     proxy: ProxyHandle | None = None
     proxy_port: int = 0
     steps: list[StepTiming] = field(default_factory=list[StepTiming])
-    on_save: Callable[[], None] | None = None
+    on_save: Callable[[], None] | None = None  # what is reported may have changed
     flush_logs: Callable[[], Awaitable[None]] | None = (
         None  # before files go: what was printed reaches the controller
     )
 
     def save(self, **changes: Any) -> JobEntry:
-        """Change the record, durably."""
+        """Change the record; a kill of the agent does not undo it."""
         self.entry = self.means.journal.save(replace(self.entry, **changes))
         if self.on_save is not None:
             self.on_save()
@@ -134,6 +134,8 @@ async def step(job: Job, goal: str, name: str, *, intact: bool, nbytes: int = 0)
     except Exception as error:
         raise StepFailed(failure_of(name, error, current.limit_s, intact)) from error
     job.steps.append(StepTiming(name, time.monotonic() - begun_s, current.nbytes))
+    if job.on_save is not None:
+        job.on_save()  # so that it shows before the move has ended
     pass_point(f"{goal}.{name}:after")
 
 
@@ -172,6 +174,8 @@ def failure_of(name: str, error: Exception, limit_s: float, intact: bool) -> Fai
             return Failure(
                 name, message, Fault.TRANSIENT, intact, "it is tried again; a loaded node is the usual cause"
             )
+        case ConnectionResetError() | BrokenPipeError():
+            return Failure(name, f"the proxy ended: {error}", Fault.TRANSIENT, intact, "it is tried again")
         case ProxyError():
             return Failure(name, str(error), Fault.TRANSIENT, intact, "it is tried again under new proxies")
         case drivers.Broken():

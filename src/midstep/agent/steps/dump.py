@@ -33,7 +33,8 @@ _AT_ONCE = 2  # CRIU is one thread a rank; more of them only share the disk
 
 
 async def dump(job: Job, wanted: Assignment) -> None:
-    """From RUNNING to DUMPED. StepFailed: rolled back, the ranks go on as before."""
+    """From RUNNING to DUMPED. All stand still; in the vault are only the homes that leave, if the order says
+    which. StepFailed: rolled back, the ranks go on as before."""
     assert wanted.target is not None, "a DUMP names its target"
     job.save(
         phase=Phase.DUMPING, target=wanted.target, tried=None, failure=None, steps=(), store={}, nbytes=0
@@ -42,7 +43,7 @@ async def dump(job: Job, wanted: Assignment) -> None:
         device_bytes = await leave_devices(job)
         frozen = await _freeze(job)
         drained = await _drain(job, device_bytes)
-        nbytes = await _write_part(job, wanted.target, frozen)
+        nbytes = await _write_part(job, wanted.target, frozen, wanted.leaving)
     except BaseException as error:
         intact = not isinstance(error, StepFailed) or error.failure.intact
         ran = isinstance(error, StepFailed) and error.failure.step.startswith("cuda-")
@@ -105,8 +106,10 @@ async def _drain(job: Job, device_bytes: int) -> Drained:
         return await job.proxy.drain(current.limit_s)
 
 
-async def _write_part(job: Job, target: str, frozen: freeze.Frozen) -> int:
+async def _write_part(job: Job, target: str, frozen: freeze.Frozen, leaving: tuple[int, ...] | None) -> int:
     entry, vault = job.entry, job.means.vault
+    homes = entry.homes if leaving is None else leaving
+    ranks = tuple(rank for rank in entry.ranks if entry.home_of(rank) in homes)
     record: dict[str, object] = {
         **frozen.to_json(),
         "exits": {str(r): code for r, code in entry.exits.items()},
@@ -117,20 +120,23 @@ async def _write_part(job: Job, target: str, frozen: freeze.Frozen) -> int:
     if job.means.criu is None:
         record["in_place"] = job.means.config.name
     else:
-        await _dump_ranks(job, job.means.criu, folder)
-        async with step(job, "dump", "store", intact=True, nbytes=_home_bytes(job)) as current:
-            for number in entry.homes:
+        if homes:
+            await _dump_ranks(job, job.means.criu, folder, ranks)
+        home_bytes = await blocking(partial(_home_bytes, job, homes))
+        async with step(job, "dump", "store", intact=True, nbytes=home_bytes) as current:
+            for number in homes:
                 await blocking(partial(_store_home, job, number, folder, current.limit_s))
-            files = await blocking(partial(_files_of, job, folder))
+            files = await blocking(partial(_files_of, folder, ranks, homes))
             current.nbytes = sum(n for name, n in files.items() if name.startswith("home-"))
     nbytes = sum(files.values())
-    part = Part(entry.place.index, entry.ranks, entry.homes, nbytes, files, record)
+    part = Part(entry.place.index, ranks, homes, nbytes, files, record)
     await blocking(partial(vault.put_part, target, part))
     return nbytes
 
 
-async def _dump_ranks(job: Job, criu: Criu, folder: Path) -> None:
-    ranks = list(job.entry.processes.values())  # one that was killed while it stood still fails the dump
+async def _dump_ranks(job: Job, criu: Criu, folder: Path, those: tuple[int, ...]) -> None:
+    # One that was killed while it stood still fails the dump.
+    ranks = [p for rank, p in job.entry.processes.items() if rank in those]
     turn = asyncio.Semaphore(_AT_ONCE)
     expected = sum(map(_memory_bytes, ranks))
     async with step(job, "dump", "dump", intact=True, nbytes=expected) as current:
@@ -157,14 +163,13 @@ def _store_home(job: Job, number: int, folder: Path, limit_s: float) -> None:
     copy_tree(home, folder / f"home-{number}", limit_s)
 
 
-def _files_of(job: Job, folder: Path) -> dict[str, int]:
-    entry = job.entry
-    names = (*(f"rank-{r}" for r in entry.ranks), *(f"home-{h}" for h in entry.homes))
+def _files_of(folder: Path, ranks: tuple[int, ...], homes: tuple[int, ...]) -> dict[str, int]:
+    names = (*(f"rank-{r}" for r in ranks), *(f"home-{h}" for h in homes))
     return {f"{name}/{path}": n for name in names for path, n in tree_bytes(folder / name).items()}
 
 
-def _home_bytes(job: Job) -> int:
-    return sum(n for number in job.entry.homes for n in tree_bytes(job.home(number).path).values())
+def _home_bytes(job: Job, homes: tuple[int, ...]) -> int:
+    return sum(n for number in homes for n in tree_bytes(job.home(number).path).values())
 
 
 def _memory_bytes(p: RankProcess) -> int:

@@ -6,32 +6,20 @@ processes that are here already (adopted as they are, under a new proxy).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 from functools import partial
-from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from midstep.agent.drivers import launch
 from midstep.agent.drivers.cell import prepare_home
-from midstep.agent.drivers.criu import RestoreSpec
-from midstep.agent.drivers.trees import copy_tree
-from midstep.agent.errors import StepFailed
-from midstep.agent.journal import CudaRank, JobEntry
-from midstep.agent.rankenv import passthrough
+from midstep.agent.journal import JobEntry
+from midstep.agent.steps.arrive import Arrival, restore, restore_failed
 from midstep.agent.steps.base import Job, blocking, cpus_of, step
 from midstep.agent.steps.cuda import refuse_full_devices
 from midstep.agent.steps.end import remove_everything, stop_proxy
-from midstep.agent.transfer import tree_bytes
-from midstep.model.job import SnapshotRef
-from midstep.model.phase import Failure, Fault, Phase
+from midstep.model.phase import Phase
 from midstep.proxy.config import ProxyConfig
-from midstep.vault.snapshots import Manifest
 from midstep.wire.agent import Assignment
-
-_CUDA_RANKS = TypeAdapter(dict[int, CudaRank])
 
 
 async def hold(job: Job, wanted: Assignment) -> None:
@@ -44,13 +32,22 @@ async def hold(job: Job, wanted: Assignment) -> None:
         if wanted.source is None:
             await _prepare(job)
         else:
-            await _restore(job, wanted.source)
-        await _start_proxy(job, wanted.store, wanted.epoch)
+            await restore(job, wanted.source, wanted.place.ranks, lambda news: _note(job, news))
+        await start_proxy(job, wanted.store, wanted.epoch)
     except BaseException:
         await remove_everything(job)
         job.save(processes={}, exits={}, frozen={}, cuda={}, cut=None)
         raise
     job.save(phase=Phase.HELD, steps=tuple(job.steps))
+
+
+async def _note(job: Job, news: Arrival) -> None:
+    """What has been restored so far, for an agent that comes after this one."""
+    frozen = {"stopped_before": news.stopped, "duration_s": 0.0}
+    processes = dict(news.processes)
+    job.save(log_floors=news.floors, frozen=frozen, cuda=news.cuda, exits=news.exits, processes=processes)
+    if not news.processes:
+        await refuse_full_devices(job)
 
 
 async def adopt(job: Job, wanted: Assignment) -> None:
@@ -61,12 +58,21 @@ async def adopt(job: Job, wanted: Assignment) -> None:
         failure=None, tried=None, target=None, store={}, nbytes=0,
     )  # fmt: skip
     await stop_proxy(job)
-    await blocking(lambda: [_move_to(p, _cpus(job.entry, p.rank)) for p in job.entry.processes.values()])
-    await _start_proxy(job, {}, wanted.epoch)
+    await adapt(job, wanted)
     job.save(phase=Phase.HELD, adopted=False, steps=tuple(job.steps))
 
 
-async def _start_proxy(job: Job, store: dict[str, str], epoch: int) -> None:
+async def adapt(job: Job, wanted: Assignment) -> None:
+    """The processes that are here, to the devices of their place, under a new proxy."""
+    await blocking(lambda: [_move_to(p, _cpus(job.entry, p.rank)) for p in job.entry.processes.values()])
+    await refuse_full_devices(job)
+    if wanted.source is not None:  # at a cut: what this node has of the store may be of an epoch before it
+        job.means.journal.store_path(job.entry.job_id).unlink(missing_ok=True)
+    await start_proxy(job, wanted.store if wanted.source is not None else {}, wanted.epoch)
+
+
+async def start_proxy(job: Job, store: dict[str, str], epoch: int) -> None:
+    """A proxy that listens, for the ranks that are placed here."""
     entry, means = job.entry, job.means
     config = ProxyConfig(
         job_id=entry.job_id,
@@ -78,6 +84,7 @@ async def _start_proxy(job: Job, store: dict[str, str], epoch: int) -> None:
         leader=entry.place.index == 0,
         run_dirs=tuple(str(job.home(number).path / "run") for number in entry.homes),
         store={key: base64.b64decode(value) for key, value in store.items()},
+        devices={place.rank: place.devices for place in entry.place.ranks},
     )
     async with step(job, "hold", "reconnect", intact=entry.adopted):
         job.proxy = await means.nursery.proxy(config)
@@ -100,104 +107,14 @@ async def _prepare(job: Job) -> None:
             current.nbytes += await blocking(fetch)
 
 
-async def _restore(job: Job, source: SnapshotRef) -> None:
-    vault = job.means.vault
-    async with step(job, "hold", "fetch", intact=False, nbytes=source.nbytes) as current:
-        fetch = partial(job.means.fetcher.snapshot, source, vault, current.limit_s)
-        current.nbytes = await blocking(fetch)
-        manifest = vault.manifest(source.snapshot_id)
-        folder = vault.path(source.snapshot_id)
-        _refuse_in_place(manifest, job.entry)
-    async with step(job, "hold", "copy", intact=False, nbytes=manifest.nbytes) as current:
-        for number in job.entry.homes:
-            current.nbytes += await blocking(partial(_bring_home, job, folder, number, current.limit_s))
-        floors = {rank: _size(job.log(rank)) for rank in job.entry.ranks}
-        frozen = _frozen_of(manifest, job.entry)
-        job.save(log_floors=floors, frozen=frozen, cuda=_cuda_of(manifest, job.entry))
-    async with step(job, "hold", "restore", intact=False, nbytes=manifest.nbytes) as current:
-        ended = _exits_of(manifest)
-        await refuse_full_devices(job)
-        here = {rank: ended[rank] for rank in job.entry.ranks if rank in ended}
-        job.save(exits=here)
-        # All of them to their end before a rollback: a restore that is still running would leave a rank
-        # behind it.
-        runs = [_restore_rank(job, folder, r, current.limit_s) for r in job.entry.ranks if r not in here]
-        results = await asyncio.gather(*runs, return_exceptions=True)
-        current.nbytes = sum(n for n in results if isinstance(n, int))
-        for error in results:
-            if isinstance(error, BaseException):
-                raise error
-
-
-def _bring_home(job: Job, folder: Path, number: int, limit_s: float) -> int:
-    home = job.home(number)
-    prepare_home(home, job.entry.spec.uid, job.entry.spec.gid)
-    return copy_tree(folder / f"home-{number}", home.path, limit_s).bytes
-
-
-async def _restore_rank(job: Job, folder: Path, rank: int, limit_s: float) -> int:
-    criu, images = job.means.criu, folder / f"rank-{rank}"
-    if criu is None:
-        raise _failed(
-            "this node has no CRIU, so nothing can be restored here", "`midstep doctor --fix` installs it"
-        )
-    spec = RestoreSpec(
-        rank, job.home_of(rank), _cpus(job.entry, rank), passthrough(job.means.config, job.entry.spec)
-    )
-    process = await blocking(partial(criu.restore, images, spec, limit_s))
-    job.save(processes={**job.entry.processes, rank: process})
-    return sum(tree_bytes(images).values())
-
-
-def _frozen_of(manifest: Manifest, entry: JobEntry) -> dict[str, object]:
-    """The freeze records of these ranks, whichever nodes dumped them."""
-    stopped: dict[str, object] = {}
-    for part in manifest.parts:
-        found = part.frozen.get("stopped_before")
-        stopped.update(found if isinstance(found, dict) else {})  # pyright: ignore[reportUnknownArgumentType]
-    return {
-        "stopped_before": {r: pids for r, pids in stopped.items() if int(r) in entry.ranks},
-        "duration_s": 0.0,
-    }
-
-
-def _exits_of(manifest: Manifest) -> dict[int, int]:
-    """Ranks that had ended at the cut."""
-    ended: dict[int, int] = {}
-    for part in manifest.parts:
-        found = part.frozen.get("exits")
-        if isinstance(found, dict):
-            ended.update({int(rank): int(code) for rank, code in found.items()})  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return ended
-
-
-def _cuda_of(manifest: Manifest, entry: JobEntry) -> dict[int, CudaRank]:
-    """Those of these ranks that had left their devices, whichever nodes dumped them."""
-    found = [_CUDA_RANKS.validate_python(part.frozen.get("cuda") or {}) for part in manifest.parts]
-    return {rank: left for ranks in found for rank, left in ranks.items() if rank in entry.ranks}
-
-
-def _refuse_in_place(manifest: Manifest, entry: JobEntry) -> None:
-    for part in manifest.parts:
-        if "in_place" in part.frozen and set(part.ranks) & set(entry.ranks):
-            raise _failed(
-                f"the job was frozen in place on node {part.frozen['in_place']}; its processes are not here",
-                "without CRIU a job can be resumed only where it was suspended, and not after a reboot",
-            )
-
-
 def _refuse_split_homes(entry: JobEntry) -> None:
     for number in entry.homes:
         here = [r for r in entry.place.ranks if r.home == number]
         if len(here) != here[0].local_world_size:
-            raise _failed(
+            raise restore_failed(
                 f"{len(here)} of the {here[0].local_world_size} ranks of home {number} are placed here",
                 "ranks that share a home see the same files, so they must be on one node",
             )
-
-
-def _failed(message: str, hint: str) -> StepFailed:
-    return StepFailed(Failure("restore", message, Fault.NODE, intact=False, hint=hint))
 
 
 def _cpus(entry: JobEntry, rank: int) -> tuple[int, ...]:
@@ -211,7 +128,3 @@ def _move_to(process: launch.RankProcess, cpus: tuple[int, ...]) -> None:
                 os.sched_setaffinity(int(thread), cpus)
         except (FileNotFoundError, ProcessLookupError):
             continue
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -27,9 +27,11 @@ async def start(job: Job, wanted: Assignment) -> None:
     job.save(phase=Phase.STARTING, spec=wanted.spec)
     peers = [Peer(p.index, p.host, p.port, p.ranks, leader=p.index == 0) for p in wanted.peers]
     async with step(job, "run", "reconnect", intact=not fresh):
+        ended = set(job.entry.exits)
         for process in job.entry.processes.values():
-            await _serve_rank(job, job.proxy, process)
-        await job.proxy.connect(peers)
+            if not await _serve_rank(job, job.proxy, process):
+                ended.add(process.rank)
+        await job.proxy.connect(peers, ended=sorted(ended))
     if fresh:
         await _launch(job)
     else:
@@ -72,12 +74,15 @@ async def _launch(job: Job) -> None:
             raise
 
 
-async def _serve_rank(job: Job, proxy: ProxyHandle, process: launch.RankProcess) -> None:
+async def _serve_rank(job: Job, proxy: ProxyHandle, process: launch.RankProcess) -> bool:
+    """Whether it needs to be served: a rank that has ended already does not."""
     try:
         await proxy.add_rank(process.rank, process.init_pid)
     except ProxyError:
         if launch.alive(process) or not job.proxy_lives:
-            raise  # a rank that has ended already needs nobody
+            raise
+        return False
+    return True
 
 
 def _launch_of(job: Job, place: RankPlace) -> launch.RankLaunch:

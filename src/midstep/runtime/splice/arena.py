@@ -1,0 +1,253 @@
+"""The memory that sharers map: one file with an optimizer's large tensors, and room for the small ones.
+
+Every rank maps the whole pages of its large tensors, where they are, as *private* mappings of the file: what
+it reads is the file, what it writes by hand is its own copy of the page. Only the rank that makes a step for
+all writes the file, through a second mapping that is shared. A tensor's first and last bytes, on pages that
+other data is on too, and small tensors are copied: the file has room for them as well.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+
+from . import maps
+from .maps import PAGE
+from .plan import Piece, Plan
+
+_HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors; then their places in a page
+_memmove = ctypes.memmove
+_ATTEMPTS = 4
+_LIBC = ctypes.CDLL(None)
+_malloc, _realloc, _free = _LIBC["malloc"], _LIBC["realloc"], _LIBC["free"]
+_malloc.restype = _realloc.restype = ctypes.c_void_p
+_malloc.argtypes, _realloc.argtypes = (ctypes.c_size_t,), (ctypes.c_void_p, ctypes.c_size_t)
+_free.argtypes = (ctypes.c_void_p,)
+
+
+class Differ(Exception):
+    """This rank's memory is not that of the one that filled the arena."""
+
+
+class Arena:
+    """One rank's view of it. Raises OSError where there is no memory for it."""
+
+    def __init__(self, path: str, plan: Plan, publish: bool) -> None:
+        self.path = path
+        self.plan = plan
+        self.mapped: List[Piece] = []
+        self.copied: List[Piece] = []  # large as well, but elsewhere in their pages than the others'
+        self.base = self.nbytes = 0
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if publish else 0)
+        self._fd = os.open(path, flags, 0o600)
+        try:
+            places = [piece.address % PAGE for piece in plan.bigs] if publish else self._places()
+            self._lay_out(places)
+            if publish:
+                os.ftruncate(self._fd, self.nbytes)
+                os.posix_fallocate(self._fd, 0, self._first)
+            self.base = maps.map_shared(self._fd, self.nbytes)
+            if publish:
+                self._publish(places)
+            else:
+                self._join(places)
+        except BaseException:
+            self.make_own()
+            self.drop()
+            raise
+        finally:
+            os.close(self._fd)
+        self._spans = list(self._ends())
+        self._wholes = [(p.address, self.base + self._at[id(p)], p.nbytes) for p in self.copied]
+        self._aliases = [(piece, self._alias(piece)) for piece in plan.pieces if piece.big]
+
+    def areas(self) -> List[Tuple[int, int]]:
+        """What is mapped: (address, bytes)."""
+        return [(piece.low, piece.high - piece.low) for piece in self.mapped]
+
+    @property
+    def shared_bytes(self) -> int:
+        return sum([nbytes for _, nbytes in self.areas()])
+
+    def unshared(self) -> List[Tuple[int, int]]:
+        """What lies in memory of this rank alone: (address, bytes), in an order that all sharers have."""
+        return [(mine, nbytes) for mine, _, nbytes in self._spans]
+
+    def untouched(self) -> bool:
+        """Whether copies are still what the file holds."""
+        return all(maps.equal(mine, its, nbytes) for mine, its, nbytes in self._wholes)
+
+    # Around a step that is made for all.
+
+    def begin(self) -> None:
+        """From here on this rank's tensors are the file's."""
+        self.put()
+        for piece, alias in self._aliases:
+            piece.tensor.data = alias
+
+    def end(self) -> None:
+        """They are its own again, with what was written."""
+        for piece, _ in self._aliases:
+            piece.tensor.data = piece.own
+        small = len(self.plan.smalls)
+        for mine, its, nbytes in self._spans[:small]:
+            _memmove(its, mine, nbytes)
+        for mine, its, nbytes in self._spans[small:] + self._wholes:
+            _memmove(mine, its, nbytes)
+
+    def put(self) -> None:
+        """Write what is not mapped into the file."""
+        for mine, its, nbytes in self._spans:
+            _memmove(its, mine, nbytes)
+
+    def take(self) -> None:
+        """Read what is not mapped from the file."""
+        for mine, its, nbytes in self._spans + self._wholes:
+            _memmove(mine, its, nbytes)
+
+    def notes(self) -> "ctypes.Array[ctypes.c_uint8]":
+        """A byte for each tensor, in the file."""
+        return (ctypes.c_uint8 * len(self.plan.pieces)).from_address(self.base + self._notes)
+
+    # Ending.
+
+    def remap(self) -> None:
+        """Forget pages that were copied, though not written."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for piece in self.mapped:
+                self._map(fd, piece)
+        finally:
+            os.close(fd)
+
+    def copy_pages(self) -> None:
+        """Have a copy of every page, for a child that is about to be forked."""
+        for address, nbytes in self.areas():
+            maps.copy_pages(address, nbytes)
+
+    def make_own(self) -> None:
+        """Map nothing any more: all memory is this rank's own, with its content."""
+        mapped, self.mapped = self.mapped, []
+        for piece in mapped:
+            if piece.own.data_ptr() == piece.address:
+                maps.make_own(piece.low, piece.high - piece.low)
+
+    def drop(self) -> None:
+        """Give up the second mapping. What ranks map of the file stays."""
+        if self.base:
+            base, self.base = self.base, 0
+            self._aliases, self._spans, self._wholes = [], [], []
+            maps.unmap(base, self.nbytes)
+
+    # How the file is laid out: header, notes, small tensors, the large ones, each at its place in a page.
+
+    def _lay_out(self, places: List[int]) -> None:
+        plan = self.plan
+        self._notes = _HEADER.size + 2 * len(places)
+        at = self._notes + len(plan.pieces)
+        self._at: Dict[int, int] = {}
+        for piece in plan.smalls:
+            at = -(-at // 16) * 16
+            self._at[id(piece)] = at
+            at += piece.nbytes
+        self._first = at = -(-at // PAGE) * PAGE
+        for piece, place in zip(plan.bigs, places):
+            self._at[id(piece)] = at + place
+            at += -(-(place + piece.nbytes) // PAGE) * PAGE
+        self.nbytes = at
+
+    def _places(self) -> List[int]:
+        signature, count = _HEADER.unpack(os.pread(self._fd, _HEADER.size, 0))
+        if signature != self.plan.signature or count != len(self.plan.bigs):
+            raise Differ("the ranks' optimizers are not alike")
+        return list(struct.unpack("=%dH" % count, os.pread(self._fd, 2 * count, _HEADER.size)))
+
+    def _publish(self, places: List[int]) -> None:
+        header = _HEADER.pack(self.plan.signature, len(places)) + struct.pack("=%dH" % len(places), *places)
+        os.pwrite(self._fd, header, 0)
+        for piece in self.plan.bigs:
+            at = self._at[id(piece)]
+            os.posix_fallocate(self._fd, at - at % PAGE, at % PAGE + piece.nbytes)
+            _memmove(self.base + at, piece.address, piece.nbytes)
+            self._map(self._fd, piece)
+            self.mapped.append(piece)
+
+    def _join(self, places: List[int]) -> None:
+        for piece, place in zip(self.plan.bigs, places):
+            if not maps.equal(piece.address, self.base + self._at[id(piece)], piece.nbytes):
+                raise Differ("the ranks' parameters or states differ")
+            if piece.address % PAGE == place or _move(piece, place):
+                self._map(self._fd, piece)
+                self.mapped.append(piece)
+            else:
+                self.copied.append(piece)
+
+    def _map(self, fd: int, piece: Piece) -> None:
+        offset = self._at[id(piece)] + piece.low - piece.address
+        maps.map_over(piece.low, piece.high - piece.low, fd, offset)
+
+    def _ends(self) -> Iterator[Tuple[int, int, int]]:
+        """(mine, the file's, bytes) of all small tensors, then of the large ones' ends: the same in all
+        ranks."""
+        for piece in self.plan.smalls:
+            yield piece.address, self.base + self._at[id(piece)], piece.nbytes
+        for piece in self.plan.bigs:
+            at = self._at[id(piece)]
+            head = -at % PAGE
+            body = (at + piece.nbytes) // PAGE * PAGE - at
+            yield piece.address, self.base + at, head
+            yield piece.address + body, self.base + at + body, piece.nbytes - body
+
+    def _alias(self, piece: Piece) -> torch.Tensor:
+        memory: Any = (ctypes.c_ubyte * piece.nbytes).from_address(self.base + self._at[id(piece)])
+        own = piece.own
+        return torch.frombuffer(memory, dtype=own.dtype).as_strided(own.size(), own.stride())
+
+
+def _move(piece: Piece, place: int) -> bool:
+    """Move a tensor to another place in a page, if nothing else can know where it is; whether it could be."""
+    own: Any = piece.own
+    storage = own.untyped_storage()
+    count: Any = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
+    # known to: the tensor, our own handle on it, and the object asked for just now
+    if count is None or count(storage._cdata) > 3 or storage.nbytes() != piece.nbytes:
+        return False
+    flat = _allocate(own, place)
+    if flat is None and not piece.is_param:
+        # A storage that cannot be resized: nobody does that to an optimizer's state.
+        memory = maps.fresh_memory(place + piece.nbytes)
+        flat = torch.frombuffer(memory, dtype=own.dtype, count=own.numel(), offset=place)
+    if flat is None:
+        return False
+    moved = flat.as_strided(own.size(), own.stride())
+    moved.copy_(own)
+    piece.tensor.data = moved
+    piece.locate()
+    return True
+
+
+def _allocate(like: torch.Tensor, place: int) -> Optional[torch.Tensor]:
+    """As much memory, from torch's own allocator, at this place in a page: the C library is left a hole just
+    there, and mostly takes it. What it gives otherwise is kept meanwhile, so that it gives something else.
+    """
+    nbytes = like.numel() * like.element_size()
+    misplaced: List[torch.Tensor] = []
+    holes: List[int] = []
+    try:
+        for _ in range(_ATTEMPTS):
+            block: int = _malloc(nbytes + 3 * PAGE)
+            before = (place - block) % PAGE
+            holes.append(_realloc(block, before - 8 if before >= 64 else before + PAGE - 8))
+            flat = torch.empty(like.numel(), dtype=like.dtype, device="cpu")
+            if flat.data_ptr() % PAGE == place:
+                return flat
+            misplaced.append(flat)
+        return None
+    finally:
+        for hole in holes:
+            _free(hole)

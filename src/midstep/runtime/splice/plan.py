@@ -1,0 +1,197 @@
+"""What an optimizer consists of: its tensors, where they lie, and whether another rank may make its step."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any, Iterator, List, Optional, Tuple
+
+import torch
+
+from .maps import PAGE
+
+BIG_BYTES = 64 << 10  # smaller tensors are copied from the rank that makes the step
+
+# Classes whose step reads nothing but gradients, parameters, state and settings, and writes state in place.
+_KNOWN = frozenset(
+    ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Rprop", "ASGD"),
+) | {"Adafactor"}
+
+
+class Unfit(Exception):
+    """This optimizer's step cannot be shared, now or ever; the text says why."""
+
+
+class Piece:
+    """A tensor of an optimizer. ``own`` keeps its memory alive: the address cannot come to mean another."""
+
+    __slots__ = ("tensor", "own", "address", "nbytes", "is_param")
+
+    def __init__(self, tensor: torch.Tensor, is_param: bool) -> None:
+        self.tensor = tensor
+        self.is_param = is_param
+        self.locate()
+
+    def locate(self) -> None:
+        """Take down where the tensor is."""
+        self.own = self.tensor.detach()
+        self.address: int = self.own.data_ptr()
+        self.nbytes: int = self.own.numel() * self.own.element_size()
+
+    @property
+    def big(self) -> bool:
+        return self.nbytes >= BIG_BYTES
+
+    @property
+    def low(self) -> int:
+        """The first page that is wholly the tensor's."""
+        return -(-self.address // PAGE) * PAGE
+
+    @property
+    def high(self) -> int:
+        """The end of the last such page."""
+        return (self.address + self.nbytes) // PAGE * PAGE
+
+    def in_place(self) -> bool:
+        """Whether the tensor is where it was."""
+        tensor = self.tensor
+        return tensor.data_ptr() == self.address and self.own.data_ptr() == self.address
+
+
+class Plan:
+    """An optimizer's tensors in order. Raises Unfit."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.pieces: List[Piece] = []
+        described: List[Any] = [type(optimizer).__name__, torch.__version__, torch.get_num_threads()]
+        self.stepped = set()  # ids of parameters that have what state they will ever have
+        for key, tensor, is_param in _tensors(optimizer):
+            _check_tensor(tensor)
+            self.pieces.append(Piece(tensor, is_param))
+            kind = str(tensor.dtype), tuple(tensor.shape), tensor.stride(), tensor.requires_grad
+            described.append((key, *kind))
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None or optimizer.state.get(p):
+                    self.stepped.add(id(p))
+        self._check_overlap()
+        self.bigs = [piece for piece in self.pieces if piece.big]
+        self.smalls = [piece for piece in self.pieces if not piece.big]
+        if not self.bigs:
+            raise Unfit("there is nothing large to share")
+        self.signature = hashlib.blake2b(repr(described).encode(), digest_size=16).digest()
+
+    def in_place(self, optimizer: Any) -> bool:
+        """Whether the optimizer has just these tensors still, where they were."""
+        pieces = iter(self.pieces)
+        try:
+            for _, tensor, _ in _tensors(optimizer):
+                piece = next(pieces, None)
+                if piece is None or piece.tensor is not tensor or not piece.in_place():
+                    return False
+        except Unfit:
+            return False
+        return next(pieces, None) is None
+
+    def forget(self) -> None:
+        """Keep no tensor alive any more."""
+        for pieces in (self.pieces, self.bigs, self.smalls):
+            pieces.clear()
+
+    def _check_overlap(self) -> None:
+        end = 0
+        for piece in sorted(self.pieces, key=lambda piece: (piece.address, piece.nbytes)):
+            if piece.nbytes and piece.address < end:
+                raise Unfit("tensors overlap")
+            end = max(end, piece.address + piece.nbytes)
+
+
+def known(optimizer: Any) -> bool:
+    """Whether it is one of torch's own classes that may be shared at all."""
+    kind = type(optimizer)
+    return kind.__name__ in _KNOWN and (kind.__module__ + ".").startswith("torch.optim.")
+
+
+def structure(optimizer: Any) -> Optional[Tuple[int, ...]]:
+    """What stays the same from step to step once an optimizer has all its state; None: unfit."""
+    try:
+        tensors = [tensor for _, tensor, _ in _tensors(optimizer)]
+        return tuple([part for tensor in tensors for part in (id(tensor), tensor.data_ptr())])
+    except (Unfit, RuntimeError):
+        return None
+
+
+def gradients(optimizer: Any) -> Iterator[Tuple[torch.Tensor, Optional[torch.Tensor]]]:
+    """Every parameter with its gradient."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            yield p, p.grad
+
+
+def settings(optimizer: Any) -> bytes:
+    """Everything but tensors in lists that decides what a step does. Raises Unfit."""
+    if any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf")):
+        raise Unfit("a gradient scaler works inside the step")
+    parts: List[str] = []
+    for group in optimizer.param_groups:
+        for name in sorted(group):
+            value = group[name]
+            if name == "params":
+                continue
+            if isinstance(value, torch.Tensor):
+                value = (str(value.dtype), value.tolist())
+            if name == "differentiable" and value:
+                raise Unfit("the step is differentiable")
+            parts.append("%s=%r" % (name, value))
+    return repr(parts).encode()
+
+
+def describe_gradient(parameter: torch.Tensor, grad: Optional[torch.Tensor]) -> bytes:
+    """Everything but the content of a gradient. Raises Unfit."""
+    if grad is None:
+        return b"-"
+    plain = type(grad) is torch.Tensor and grad.layout == torch.strided and grad.device.type == "cpu"
+    if not plain or grad.dtype != parameter.dtype or grad.is_conj() or grad.is_neg() or not _dense(grad):
+        raise Unfit("a gradient is not a plain tensor")
+    numbers = (grad.numel(), *grad.stride())
+    return struct.pack("=%dq" % len(numbers), *numbers)
+
+
+def _tensors(optimizer: Any) -> Iterator[Tuple[Any, torch.Tensor, bool]]:
+    state = optimizer.state
+    for number, group in enumerate(optimizer.param_groups):
+        for place, p in enumerate(group["params"]):
+            yield (number, place), p, True
+            of_p = state.get(p)
+            if not of_p:
+                continue
+            for name in of_p:
+                value = of_p[name]
+                if isinstance(value, torch.Tensor):
+                    yield (number, place, name), value, False
+                elif value is not None:
+                    raise Unfit("the state has values that are no tensors")
+
+
+def _check_tensor(tensor: torch.Tensor) -> None:
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        raise Unfit("a tensor of class %s" % type(tensor).__name__)
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_inference():
+        raise Unfit("a tensor is not in plain host memory")
+    if tensor.is_conj() or tensor.is_neg() or not _dense(tensor) or tensor.untyped_storage().is_shared():
+        raise Unfit("a tensor is a view, or shared already")
+
+
+def _dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements fill the memory from the first to the last without holes."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True

@@ -1,0 +1,144 @@
+"""Who shares this rank's device, and giving the device up while waiting for them.
+
+A rank is told by its node's proxy, in its mailbox (``mailbox/seat.py``). Only ranks of one home can share
+memory: each leaves a mark in the home's ``/dev/shm`` when it joins the job's world.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+
+from ...mailbox.layout import DONE_WORD
+from ...mailbox.seat import Seating
+
+HOME_MEMORY = "/dev/shm"
+PREFIX = "midstep-splice-"
+
+
+class Sharers(NamedTuple):
+    """The ranks of the job that may splice, in order; at least two, this one among them."""
+
+    world: str
+    epoch: int
+    device: int
+    me: int
+    ranks: Tuple[int, ...]
+
+    def folder(self) -> str:
+        """Where they meet."""
+        return _folder(self.world)
+
+
+class _World(NamedTuple):
+    name: str
+    members: Tuple[int, ...]
+    me: int
+
+
+_world: Optional[_World] = None
+_source: Optional[Callable[[], Optional[Seating]]] = None
+_last: Tuple[Optional[Seating], Optional[Sharers]] = (None, None)
+
+
+def use(source: Optional[Callable[[], Optional[Seating]]]) -> None:
+    """Ask this for the seating, not the mailbox (tests do)."""
+    global _source, _last
+    _source, _last = source, (None, None)
+
+
+def joined(name: str, members: Tuple[int, ...], me: int) -> None:
+    """This process has become member ``me`` of a world of the job; ``members`` are ranks of the job."""
+    global _world, _last
+    _world, _last = _World(name, members, members[me]), (None, None)
+    try:
+        folder = _folder(name)
+        os.makedirs(folder, exist_ok=True)
+        with open(_mark(folder, members[me]), "w"):
+            pass
+        atexit.register(_leave, folder, members[me], os.getpid())
+    except OSError:
+        _world = None
+
+
+def sharers() -> Optional[Sharers]:
+    """Who may splice with this rank now; None: nobody."""
+    global _last
+    world = _world
+    if world is None:
+        return None
+    seat = _seat()
+    if seat is None or len(seat.ranks) < 2:
+        return None
+    if seat == _last[0]:
+        return _last[1]
+    folder = _folder(world.name)
+    here: List[int] = [rank for rank in seat.ranks if rank in world.members and _is_here(folder, rank)]
+    found = None
+    if world.me in here and len(here) > 1:
+        found = Sharers(world.name, seat.epoch, seat.device, world.me, tuple(here))
+    if len(here) == len(seat.ranks):  # else another one's mark may still come
+        _last = (seat, found)
+    return found
+
+
+class Yielding:
+    """Around a wait for other ranks of the device: they need it to come."""
+
+    def __init__(self) -> None:
+        self._gate: Any = None
+        self._core: Any = None
+        if _source is None:
+            from ..channels import the_channel
+
+            channel: Any = the_channel()
+            self._gate = getattr(channel, "gate", None)
+            self._core = getattr(channel, "core", None)
+
+    def before_sleep(self) -> None:
+        """This rank is about to sleep."""
+        if self._gate is not None:
+            self._gate.give_up(None)
+
+    def until_our_turn(self) -> None:
+        """What was waited for is there: go on when the device is ours."""
+        gate, core = self._gate, self._core
+        while gate is not None and gate.shut:
+            seen = core.words[DONE_WORD]
+            if gate.shut:
+                gate.linger(seen, 0.5)
+
+
+def _seat() -> Optional[Seating]:
+    if _source is not None:
+        return _source()
+    from ..channels import the_channel
+
+    gate: Any = getattr(the_channel(), "gate", None)
+    return gate.seating() if gate is not None else None
+
+
+def _leave(folder: str, me: int, owner: int) -> None:
+    """The last one out removes the folder."""
+    if os.getpid() != owner:
+        return
+    try:
+        os.unlink(_mark(folder, me))
+        os.rmdir(folder)
+    except OSError:
+        pass
+
+
+def _folder(world: str) -> str:
+    name = hashlib.blake2b(world.encode(), digest_size=8).hexdigest()
+    return os.path.join(HOME_MEMORY, PREFIX + name)
+
+
+def _mark(folder: str, rank: int) -> str:
+    return os.path.join(folder, "rank-%d" % rank)
+
+
+def _is_here(folder: str, rank: int) -> bool:
+    return os.path.exists(_mark(folder, rank))
