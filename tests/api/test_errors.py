@@ -225,7 +225,7 @@ async def test_a_full_disk_is_said_and_changes_nothing(fleet: Fleet, monkeypatch
     job = await fleet.submit()
     await fleet.reaches(job, "running")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StateError("the controller's database cannot be used: database or disk is full")
 
     monkeypatch.setattr(Journal, "commit", full)

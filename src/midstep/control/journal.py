@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ CREATE INDEX events_of_job ON events (job_id, number);
 """
 _RECORD = TypeAdapter(JobRecord)
 _NODE = TypeAdapter(Node)
+_adapter: Callable[[type[Any]], TypeAdapter[Any]] = cache(TypeAdapter)  # making one takes milliseconds
 _COLUMNS = "number, at_s, job_id, node, kind, message, duration_s, nbytes"
 
 
@@ -65,7 +67,7 @@ class Journal:
         otherwise only a kill."""
         with self._guarded(), self._transaction(synced):
             if event is not None:
-                body = TypeAdapter[Any](type(event)).dump_json(event).decode()
+                body = _adapter(type(event)).dump_json(event).decode()
                 row = (at_s, record.job_id, record.version, type(event).__name__, body)
                 self._db.execute(
                     "INSERT INTO journal (at_s, job_id, version, event, body) VALUES (?, ?, ?, ?, ?)", row

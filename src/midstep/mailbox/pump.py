@@ -14,6 +14,7 @@ from . import futex
 from .core import Core
 from .gate import Gate
 from .patience import Patience
+from .seat import ANY
 from .tickets import WINDOW, Flight, Large
 
 _LATER = 2  # and of the others: enough that none can block another
@@ -71,7 +72,8 @@ class Pump:
         if ticket.finished:
             return True
         if patience.left_s is None or patience.left_s > 0:
-            self._gate.give_up(ticket.awaited)
+            slot = ticket.whole_slot
+            self._gate.give_up(ANY if slot is None else slot)
         with self._guard:
             self._helpers += 1
         try:

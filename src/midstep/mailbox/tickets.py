@@ -12,7 +12,7 @@ from .core import Core, Pair
 from .cut import Cut
 from .layout import AGAIN, State
 from .patience import Patience
-from .seat import ANY, LEASE_WORD
+from .seat import LEASE_WORD
 
 if TYPE_CHECKING:
     from .channel import MailboxChannel, Member
@@ -213,9 +213,9 @@ class Large(Flight):
         return self.finished or not self.feeding
 
     @property
-    def awaited(self) -> int:
-        """The slot that decides: the only one, where the memory stays in place."""
-        return ANY if self._whole is None else self._whole.slot
+    def whole_slot(self) -> Optional[int]:
+        """The one slot of an operation whose memory stays in place."""
+        return None if self._whole is None else self._whole.slot
 
     def advance(self, window: int = WINDOW) -> bool:
         core = self._channel.core

@@ -1,5 +1,5 @@
-"""Our Python is hidden from ``torch.compile``: a compiled model calls it through C++, where with torch's own groups
-there would be no Python to compile.
+"""Our Python is hidden from ``torch.compile``: a compiled model calls it through C++, where with torch's own
+groups there would be no Python to compile.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -16,8 +16,10 @@ _hidden: Set[type] = set()
 def hide(*classes: type) -> None:
     """Have Dynamo leave the methods of these classes, their bases of ours, and all that they call alone."""
     skip = _skipper()
+    if skip is None:
+        return
     for cls in classes:
-        for function in _functions(cls) if skip is not None else ():
+        for function in _functions(cls):
             skip(function.__code__)
 
 

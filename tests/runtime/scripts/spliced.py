@@ -1,4 +1,4 @@
-"""Training in ways that suit splicing and ways that try to break it; prints losses, weights, and what splicing did.
+"""Training in ways that suit splicing and that try to break it; prints losses, weights, what splicing did.
 
 Plain PyTorch but for ``midstep_says``; named scenarios are run one after the other in one process.
 """
@@ -47,7 +47,8 @@ def midstep_says():
     if not OURS:
         return None
     counters = part("splice.counters").COUNTERS
-    return {name: getattr(counters, name) for name in ("own_steps", "executed_steps", "followed_steps", "formed")}
+    names = ("own_steps", "executed_steps", "followed_steps", "formed")
+    return {name: getattr(counters, name) for name in names}
 
 
 def reasons():
@@ -69,8 +70,10 @@ class Net(torch.nn.Module):
         return self.last(y)
 
 
-def train(make, steps=12, model=None, before=None, after=None, forward=None, wrap=True, scheduler=None):
-    """Train; every loss as exact text, and the weights' hash. ``before(step, net, opt)`` runs before opt.step."""
+def train(
+    make, steps=12, model=None, before=None, after=None, forward=None, wrap=True, scheduler=None
+):
+    """Train; every loss as exact text, and the weights' hash. ``before(step, net, opt)``: before opt.step."""
     torch.manual_seed(0)
     net = (model or Net)()
     ddp = DistributedDataParallel(net) if wrap else net
@@ -157,7 +160,8 @@ def adam_fused():
 
 
 def adamw():
-    return train(lambda p: torch.optim.AdamW(p, lr=0.01), scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 3))
+    steps = torch.optim.lr_scheduler.StepLR
+    return train(lambda p: torch.optim.AdamW(p, lr=0.01), scheduler=lambda opt: steps(opt, 3))
 
 
 def adamw_fused():
@@ -169,8 +173,8 @@ def adafactor():
 
 
 def others():
-    kinds = [torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.Adagrad, torch.optim.RMSprop]
-    kinds += [torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD]
+    kinds = [torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.Adagrad]
+    kinds += [torch.optim.RMSprop, torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD]
     return [train(lambda p, k=kind: k(p, lr=0.01), steps=8) for kind in kinds]
 
 
@@ -365,7 +369,10 @@ def reloaded():
 
 
 def made_anew():
-    return train(adam, after=lambda step, net, opt: adam(net.parameters()) if step % 5 == 4 else None, steps=20)
+    def after(step, net, opt):
+        return adam(net.parameters()) if step % 5 == 4 else None
+
+    return train(adam, after=after, steps=20)
 
 
 def group_added():
@@ -382,8 +389,10 @@ def group_added():
 
 
 def late_gradient():
-    return train(adam, model=lambda: Net(branch=True), wrap=False, steps=10, before=alike,
-                 forward=lambda net, x, step: net(x, use=step == 6))
+    def forward(net, x, step):
+        return net(x, use=step == 6)
+
+    return train(adam, model=lambda: Net(branch=True), wrap=False, steps=10, before=alike, forward=forward)
 
 
 def alike(step, net, opt):
@@ -431,8 +440,9 @@ def forked():
 
     def after(step, net, opt):
         if step in (5, 6, 9):
-            here, there = multiprocessing.get_context("fork").Pipe()
-            process = multiprocessing.get_context("fork").Process(target=child, args=(there, net.second.weight))
+            fork = multiprocessing.get_context("fork")
+            here, there = fork.Pipe()
+            process = fork.Process(target=child, args=(there, net.second.weight))
             process.start()
             texts.append([content(net.second.weight), here, process])
         if step in (7, 11):
@@ -493,7 +503,8 @@ def failing_step():
                 opt.step()
             except Exception as error:
                 opt.param_groups[0]["betas"] = (0.9, 0.999)
-                return None if type(error) is not AssertionError else 1
+                assert type(error) is not AssertionError
+                return
             raise AssertionError("no error")
 
     return train(adam, before=before)
@@ -508,8 +519,7 @@ def epochs():
         if step == 14:
             seat(EPOCH[0] + 1)
 
-    result = train(adam, after=after, steps=20)
-    return result
+    return train(adam, after=after, steps=20)
 
 
 def run(names):
@@ -524,7 +534,8 @@ def run(names):
             said[name] = {key: now[key] - before[key] for key in now}
             why[name], before = reasons(), now
             part("splice.counters").COUNTERS.reasons.clear()
-    return {"result": result, "said": said, "why": why}
+    folder = part("splice.seating").sharers().folder() if OURS else ""
+    return {"result": result, "said": said, "why": why, "folder": folder}
 
 
 if __name__ == "__main__":

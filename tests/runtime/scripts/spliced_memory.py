@@ -1,5 +1,6 @@
-"""Trains ``millions`` parameters with Adam, ``steps`` times; prints what memory and time it took. Argument 3: whether
-to share a device (``shared``), and options of Adam (``fused``)."""
+"""Trains ``millions`` of parameters with Adam, ``steps`` times; prints what memory and time it took. Further
+arguments: ``shared`` to share a device, ``fused`` for Adam's fused step.
+"""
 
 import importlib
 import json
@@ -47,7 +48,6 @@ for _ in range(steps):
     opt.step()
     whole.append(time.perf_counter() - begun)
     seconds.append(time.perf_counter() - before)
-torch.use_deterministic_algorithms(False)
 dist.barrier()
 used = pss_bytes()
 dist.barrier()
@@ -61,6 +61,7 @@ print(
             "idle": idle,
             "pss": used,
             "shared": counters.shared_bytes,
+            "copied": counters.copied_bytes,
             "steps": [counters.own_steps, counters.executed_steps, counters.followed_steps],
             "step_s": sorted(seconds)[len(seconds) // 2],
             "iteration_s": sorted(whole)[len(whole) // 2],

@@ -134,8 +134,8 @@ async def step(job: Job, goal: str, name: str, *, intact: bool, nbytes: int = 0)
     except Exception as error:
         raise StepFailed(failure_of(name, error, current.limit_s, intact)) from error
     job.steps.append(StepTiming(name, time.monotonic() - begun_s, current.nbytes))
-    if job.on_save is not None:
-        job.on_save()  # so that it shows before the move has ended
+    if job.on_save is not None:  # so that it shows before the move has ended, if that takes longer
+        asyncio.get_running_loop().call_later(_TELL_S, job.on_save)
     pass_point(f"{goal}.{name}:after")
 
 
@@ -202,6 +202,8 @@ def failure_of(name: str, error: Exception, limit_s: float, intact: bool) -> Fai
                 "this is a fault of Midstep: report it",
             )
 
+
+_TELL_S = 0.05  # reports of steps that follow each other at once would only delay the one that matters
 
 # Where ranks are expected to be there; elsewhere they are being removed, or not all there yet.
 _WITH_RANKS = (Phase.HELD, Phase.STARTING, Phase.RUNNING, Phase.DUMPING, Phase.PROXY_LOST)

@@ -47,8 +47,8 @@ async def remove_everything(job: Job) -> None:
 
 async def _kill(job: Job) -> None:
     known = list(job.entry.processes.values())
-    kills = [_kill_rank(p) for p in known]
-    await _all(stop_proxy(job), _kill_orphans(job, known), *kills)
+    kills = [_kill_rank(p) for p in known]  # first: they take the longest
+    await _all(*kills, stop_proxy(job), _kill_orphans(job, known))
 
 
 async def kill_ranks(ranks: list[RankProcess]) -> None:

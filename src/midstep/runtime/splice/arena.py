@@ -22,7 +22,7 @@ from .plan import Piece, Plan
 
 _HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors; then their places in a page
 _memmove = ctypes.memmove
-_ATTEMPTS = 4
+_ATTEMPTS = 8
 _LIBC = ctypes.CDLL(None)
 _malloc, _realloc, _free = _LIBC["malloc"], _LIBC["realloc"], _LIBC["free"]
 _malloc.restype = _realloc.restype = ctypes.c_void_p
@@ -73,6 +73,10 @@ class Arena:
     @property
     def shared_bytes(self) -> int:
         return sum([nbytes for _, nbytes in self.areas()])
+
+    @property
+    def copied_bytes(self) -> int:
+        return sum([nbytes for _, _, nbytes in self._wholes])
 
     def unshared(self) -> List[Tuple[int, int]]:
         """What lies in memory of this rank alone: (address, bytes), in an order that all sharers have."""
@@ -178,14 +182,19 @@ class Arena:
             self.mapped.append(piece)
 
     def _join(self, places: List[int]) -> None:
+        moved = False
         for piece, place in zip(self.plan.bigs, places):
             if not maps.equal(piece.address, self.base + self._at[id(piece)], piece.nbytes):
                 raise Differ("the ranks' parameters or states differ")
-            if piece.address % PAGE == place or _move(piece, place):
+            there = piece.address % PAGE == place
+            moved = moved or not there
+            if there or _move(piece, place):
                 self._map(self._fd, piece)
                 self.mapped.append(piece)
             else:
                 self.copied.append(piece)
+        if moved and hasattr(_LIBC, "malloc_trim"):
+            _LIBC["malloc_trim"](0)  # what was left is free, but still this process's
 
     def _map(self, fd: int, piece: Piece) -> None:
         offset = self._at[id(piece)] + piece.low - piece.address
@@ -239,8 +248,11 @@ def _allocate(like: torch.Tensor, place: int) -> Optional[torch.Tensor]:
     misplaced: List[torch.Tensor] = []
     holes: List[int] = []
     try:
-        for _ in range(_ATTEMPTS):
-            block: int = _malloc(nbytes + 3 * PAGE)
+        for attempt in range(_ATTEMPTS):
+            if attempt % 2:  # where the larger one would be mapped by itself, and leave no hole
+                block: int = _realloc(_malloc(nbytes), nbytes + 2 * PAGE)
+            else:
+                block = _malloc(nbytes + 3 * PAGE)
             before = (place - block) % PAGE
             holes.append(_realloc(block, before - 8 if before >= 64 else before + PAGE - 8))
             flat = torch.empty(like.numel(), dtype=like.dtype, device="cpu")

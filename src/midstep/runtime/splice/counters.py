@@ -16,6 +16,7 @@ class Counters:
     optimizer_bytes: int = 0
     gradients_bytes: int = 0
     shared_bytes: int = 0  # of parameters and optimizer state: lie in memory that all sharers map
+    copied_bytes: int = 0  # of large tensors that could not be mapped, and are copied at each step
     own_steps: int = 0  # made by this rank for itself
     executed_steps: int = 0  # made by this rank for all sharers
     followed_steps: int = 0  # made by another rank for this one

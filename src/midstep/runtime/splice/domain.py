@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import enum
 import os
-import pickle
 import time
-from typing import Any, Callable, List, Optional, Tuple
-
-import torch
+from typing import Any, Callable, List, Optional
 
 from ...mailbox.patience import Patience
 from .arena import Arena, Differ
-from .board import TEXT_BYTES, Board, Left, Phase, remove
+from .board import Board, Left, Phase, remove
 from .counters import COUNTERS
-from .fingerprint import Fingerprint
-from .maps import Watch
-from .plan import Plan, Unfit, describe_gradient, gradients, settings
+from .examine import Examiner
+from .failing import StepFailed, pack, unpack
+from .plan import Plan, increment
 from .seating import Sharers, Yielding
 
 PATIENCE_S = 2.0
@@ -37,10 +34,6 @@ class Outcome(enum.IntEnum):
 
     MADE = 0  # for all, by this rank or by another
     OWN = 1  # the domain is over: this rank is to make its own
-
-
-class StepFailed(RuntimeError):
-    """The step that another rank made for this one raised an error in its middle."""
 
 
 class Domain:
@@ -59,12 +52,12 @@ class Domain:
         self.inside = False  # arrived at a step
         self.failed = False  # another rank's step for this one has; what is raised is the job's
         self._now = self._later = 0  # this rank's count of steps; that at which to try again
+        self._sizes = (0, 0)
         self._remap = False
         self._patience_s = PATIENCE_S
         self._yielding = Yielding()
-        self._watch = Watch()
+        self._examiner = Examiner(plan)
         self._owner = os.getpid()
-        self._prints: Optional[Fingerprint] = None
         self._interrupted: Optional[BaseException] = None
 
     def announce(self, now: int, delay: int, interval_s: float) -> None:
@@ -96,7 +89,9 @@ class Domain:
             if first and board.phase == Phase.PUBLISHING:
                 board.enter(Phase.OPEN)
         COUNTERS.formed += 1
+        self._sizes = (self.arena.shared_bytes, self.arena.copied_bytes)
         COUNTERS.shared_bytes += self.arena.shared_bytes
+        COUNTERS.copied_bytes += self.arena.copied_bytes
         return True
 
     # Every step.
@@ -110,7 +105,7 @@ class Domain:
             self.inside = False
 
     def _meet(self, optimizer: Any, make: Callable[[], Any]) -> Outcome:
-        digest, doubt = self._examine(optimizer)
+        digest, doubt = self._examiner.look(optimizer, self.arena)
         step = self.steps + 1
         board = self.board
         with board.locked():
@@ -143,40 +138,6 @@ class Domain:
         if error is not None:
             raise error
 
-    def _examine(self, optimizer: Any) -> Tuple[bytes, str]:
-        """What this rank has found, or what speaks against sharing."""
-        began_s = time.monotonic()
-        arena = self.arena
-        try:
-            if arena is None or not self.plan.in_place(optimizer):
-                return b"", "the optimizer's tensors were exchanged"
-            if self._watch.written(arena.areas()) or not arena.untouched():
-                return b"", "parameters or state were written outside of a step"
-            return self._digest(optimizer, arena), ""
-        except (Unfit, OSError) as error:
-            return b"", str(error)
-        finally:
-            COUNTERS.check_s += time.monotonic() - began_s
-
-    def _digest(self, optimizer: Any, arena: Arena) -> bytes:
-        described: List[bytes] = [settings(optimizer), b"%d" % torch.get_num_threads()]
-        places: List[Tuple[int, int]] = arena.unshared()
-        kept: List[torch.Tensor] = []
-        for p, grad in gradients(optimizer):
-            described.append(describe_gradient(p, grad))
-            if grad is not None:
-                if id(p) not in self.plan.stepped:
-                    raise Unfit("a parameter has its first gradient")
-                kept.append(grad)
-                places.append((grad.data_ptr(), grad.numel() * grad.element_size()))
-        total = sum([nbytes for _, nbytes in places])
-        COUNTERS.gradients_bytes = total - sum([nbytes for _, nbytes in arena.unshared()])
-        if self._prints is None:
-            self._prints = Fingerprint(total)
-        for address, nbytes in places:
-            self._prints.feed(address, nbytes)
-        return self._prints.digest(b"\0".join(described))
-
     def _contradicted(self, step: int, digest: bytes) -> bool:
         return any(arrived == step and other != digest for _, arrived, other in self.board.rows())
 
@@ -187,7 +148,7 @@ class Domain:
         arena, board = self.arena, self.board
         assert arena is not None
         began_s = time.monotonic()
-        before, touched = self._versions(), False
+        before, touched = self.plan.versions(), False
         try:
             arena.begin()
             try:
@@ -198,8 +159,9 @@ class Domain:
             if not self.plan.in_place(optimizer):
                 raise StepFailed("the optimizer's step has exchanged tensors of its state")
         except BaseException as error:
+            COUNTERS.executed_steps += touched
             with board.locked():
-                board.close("!" + _pack(error) if touched else "a step raised %r" % error, self._later)
+                board.close("!" + pack(error) if touched else "a step raised %r" % error, self._later)
             self._over(raising=False)
             raise
         with board.locked():
@@ -212,7 +174,7 @@ class Domain:
     def _note(self, arena: Arena, before: List[int]) -> bool:
         """Write down how often each tensor was written; whether any was."""
         notes = arena.notes()
-        for place, (old, new) in enumerate(zip(before, self._versions())):
+        for place, (old, new) in enumerate(zip(before, self.plan.versions())):
             notes[place] = min(255, new - old)
         return any(notes)
 
@@ -225,7 +187,7 @@ class Domain:
         for times in sorted(set(notes)):
             tensors = [piece.tensor for piece, note in zip(self.plan.pieces, notes) if note == times]
             for _ in range(times):
-                _increment(tensors)
+                increment(tensors)
         COUNTERS.followed_steps += 1
         self._after()
 
@@ -234,9 +196,6 @@ class Domain:
         if self._remap and self.arena is not None:
             self._remap = False
             self.arena.remap()
-
-    def _versions(self) -> List[int]:
-        return [piece.tensor._version for piece in self.plan.pieces]
 
     # Waiting.
 
@@ -301,7 +260,7 @@ class Domain:
             if raising:
                 self.failed = True
                 self._follow()
-                raise _unpack(text[1:])
+                raise unpack(text[1:])
         return False
 
     def before_fork(self) -> None:
@@ -326,7 +285,8 @@ class Domain:
             return
         self.leave(Left.GONE)
         if self.arena is not None:
-            COUNTERS.shared_bytes -= self.arena.shared_bytes
+            COUNTERS.shared_bytes -= self._sizes[0]
+            COUNTERS.copied_bytes -= self._sizes[1]
             if make_own:
                 self.arena.make_own()
             self.arena.drop()
@@ -334,31 +294,3 @@ class Domain:
         self.plan.forget()
         if self.board.drop():
             remove(self.path + ".arena")
-
-
-def _pack(error: BaseException) -> str:
-    """An error as text for the other ranks, who would have met it as well."""
-    packed = ""
-    try:
-        packed = pickle.dumps(error).hex()
-    except Exception:
-        pass
-    return packed if packed and len(packed) < TEXT_BYTES else "%s: %s" % (type(error).__name__, error)
-
-
-def _unpack(text: str) -> BaseException:
-    try:
-        error = pickle.loads(bytes.fromhex(text))
-    except Exception:
-        error = StepFailed(text)
-    return error if isinstance(error, BaseException) else StepFailed(text)
-
-
-def _increment(tensors: List[torch.Tensor]) -> None:
-    """As if they had been written once more."""
-    increment: Any = torch.autograd.graph.increment_version
-    try:
-        increment(tensors)
-    except TypeError:  # torch before 2.6 takes one
-        for tensor in tensors:
-            increment(tensor)

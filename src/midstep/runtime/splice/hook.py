@@ -87,14 +87,24 @@ def _end(stepper: Any) -> None:
 def _is_compiling() -> bool:
     if not _compiling:
         _compiling.append(importlib.import_module("torch.compiler").is_compiling)
-    return _compiling[0]()
+    return _compiling[0]() or _compiles_calls()
+
+
+def _compiles_calls() -> bool:
+    """Whether Dynamo compiles what is called from here: the step itself, and our Python in between."""
+    import torch
+
+    frames: Any = getattr(torch._C, "_dynamo", None)  # pyright: ignore[reportPrivateUsage]
+    callback: Any = getattr(getattr(frames, "eval_frame", None), "get_eval_frame_callback", None)
+    return callback is not None and callback() not in (None, False)
 
 
 def _plain_torch() -> bool:
     """Whether nobody watches or changes what torch does: such a mode would see our arithmetic."""
     import torch
 
-    depth: Any = getattr(torch._C, "_len_torch_dispatch_stack", None)  # pyright: ignore[reportPrivateUsage]
+    core: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    depth = getattr(core, "_len_torch_dispatch_stack", None)
     return not torch.cuda.is_initialized() and (depth is None or depth() == 0)
 
 

@@ -109,6 +109,15 @@ def private_areas(folder: str) -> List[Tuple[int, int]]:
     return found
 
 
+def foreign_allocator() -> bool:
+    """Whether something else than the C library hands out memory: it may count on zeros where pages were
+    given back to the kernel, and find a file's content.
+    """
+    with open("/proc/self/maps") as lines:
+        text = lines.read()
+    return any(name in text for name in ("jemalloc", "tcmalloc", "mimalloc", "snmalloc", "libhoard"))
+
+
 def _checked(address: Optional[int], what: str) -> int:
     if address is None or address == ctypes.c_void_p(-1).value:
         number = ctypes.get_errno()

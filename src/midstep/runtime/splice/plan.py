@@ -94,6 +94,10 @@ class Plan:
             return False
         return next(pieces, None) is None
 
+    def versions(self) -> List[int]:
+        """How often each tensor was written, as torch counts."""
+        return [piece.tensor._version for piece in self.pieces]
+
     def forget(self) -> None:
         """Keep no tensor alive any more."""
         for pieces in (self.pieces, self.bigs, self.smalls):
@@ -156,6 +160,16 @@ def describe_gradient(parameter: torch.Tensor, grad: Optional[torch.Tensor]) -> 
         raise Unfit("a gradient is not a plain tensor")
     numbers = (grad.numel(), *grad.stride())
     return struct.pack("=%dq" % len(numbers), *numbers)
+
+
+def increment(tensors: List[torch.Tensor]) -> None:
+    """As if they had been written once more."""
+    increment: Any = torch.autograd.graph.increment_version
+    try:
+        increment(tensors)
+    except TypeError:  # torch before 2.6 takes one
+        for tensor in tensors:
+            increment(tensor)
 
 
 def _tensors(optimizer: Any) -> Iterator[Tuple[Any, torch.Tensor, bool]]:

@@ -67,7 +67,7 @@ def sharers() -> Optional[Sharers]:
     """Who may splice with this rank now; None: nobody."""
     global _last
     world = _world
-    if world is None:
+    if world is None or os.environ.get("MIDSTEP_SPLICE") == "0":
         return None
     seat = _seat()
     if seat is None or len(seat.ranks) < 2:

@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from . import seating
 from .board import Board, Left
 from .counters import COUNTERS
 from .domain import NEVER, Domain, Outcome
-from .maps import private_areas
+from .maps import foreign_allocator, private_areas
 from .plan import Plan, Unfit, gradients, known, structure
 from .seating import HOME_MEMORY, PREFIX, Sharers
 
@@ -211,6 +212,15 @@ def stepper_for(optimizer: Any) -> Optional[Stepper]:
     return Stepper() if known(optimizer) else None
 
 
+def _end_all() -> None:
+    """Before ``seating`` removes the folder: what is registered last is called first."""
+    for stepper in list(_steppers):
+        stepper.end()
+
+
+atexit.register(_end_all)
+
+
 def before_fork() -> None:
     """Have no rank write what a child of this one maps."""
     for stepper in list(_steppers):
@@ -224,6 +234,8 @@ def _state(optimizer: Any) -> Any:
 
 def _check_memory(plan: Plan) -> None:
     """Only memory of this process alone may be mapped over. Raises Unfit."""
+    if foreign_allocator():
+        raise Unfit("memory is not handed out by the C library")
     areas = private_areas(os.path.join(HOME_MEMORY, PREFIX))
     starts = [start for start, _ in areas]
     for piece in plan.bigs:
