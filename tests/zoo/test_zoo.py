@@ -28,7 +28,7 @@ async def test_the_subset_on_tour_over_shared_devices_and_nodes(tmp_path: Path) 
     """Four ranks on four devices; then the same, moved once a second from seats to seats."""
     alone = await under_midstep(tmp_path / "alone", FOUR, "many", *SMALL)
     assert len(alone[0]) == len(SMALL)
-    moved, moves = await on_tour(tmp_path / "moved", TOUR[1:], "many", *SMALL, every_s=1.0)
+    moved, moves = await on_tour(tmp_path / "moved", TOUR[1:], "many", *SMALL, every_s=1.0, most=12)
     assert differences(moved, alone) == []
     assert moves > 0
 
@@ -79,7 +79,9 @@ async def test_a_family_on_tour(
 ) -> None:
     wanted(family)
     alone = await reference(tmp_path_factory, family)
-    moved, _ = await on_tour(tmp_path / "moved", TOUR, *family.arguments, every_s=1.5, timeout_s=LONG_S)
+    moved, _ = await on_tour(
+        tmp_path / "moved", TOUR, *family.arguments, every_s=1.5, most=40, timeout_s=LONG_S
+    )
     assert differences(moved, alone) == []
 
 

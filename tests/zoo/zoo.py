@@ -147,19 +147,24 @@ async def under_midstep(
 
 
 async def on_tour(
-    folder: Path, tour: Sequence[Seats], script: str, *cases: str, every_s: float, timeout_s: float = 300.0
+    folder: Path,
+    tour: Sequence[Seats],
+    script: str,
+    *cases: str,
+    every_s: float,
+    most: int,
+    timeout_s: float = 300.0,
 ) -> tuple[list[Lines], int]:
-    """The same, moved from seats to seats again and again; and how often it was moved."""
+    """The same, moved from seats to seats ``most`` times or until it ends; and how often it was moved."""
     moves = 0
     async with Zoo(folder, tour[0]) as zoo:
         await zoo.start_ranks(target(script), *cases)
         await zoo.start_proxies()
-        while zoo.running() and moves * every_s < timeout_s:
+        while zoo.running() and moves < most:
             await asyncio.sleep(every_s)
-            if not zoo.running():
-                break
-            moves += 1
-            await zoo.move(tour[moves % len(tour)])
+            if zoo.running():
+                moves += 1
+                await zoo.move(tour[moves % len(tour)])
         return await zoo.results(timeout_s), moves
 
 
