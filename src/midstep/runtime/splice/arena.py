@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
 
@@ -22,12 +22,7 @@ from .plan import Piece, Plan
 
 _HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors; then their places in a page
 _memmove = ctypes.memmove
-_ATTEMPTS = 8
 _LIBC = ctypes.CDLL(None)
-_malloc, _realloc, _free = _LIBC["malloc"], _LIBC["realloc"], _LIBC["free"]
-_malloc.restype = _realloc.restype = ctypes.c_void_p
-_malloc.argtypes, _realloc.argtypes = (ctypes.c_size_t,), (ctypes.c_void_p, ctypes.c_size_t)
-_free.argtypes = (ctypes.c_void_p,)
 
 
 class Differ(Exception):
@@ -219,47 +214,19 @@ class Arena:
 
 
 def _move(piece: Piece, place: int) -> bool:
-    """Move a tensor to another place in a page, if nothing else can know where it is; whether it could be."""
+    """Move a state tensor to another place in a page, if torch knows of no other name for it; whether it was.
+    Never a parameter: code in C may keep its address, which nobody can see."""
     own: Any = piece.own
     storage = own.untyped_storage()
     count: Any = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
     # known to: the tensor, our own handle on it, and the object asked for just now
-    if count is None or count(storage._cdata) > 3 or storage.nbytes() != piece.nbytes:
+    if piece.is_param or count is None or count(storage._cdata) > 3 or storage.nbytes() != piece.nbytes:
         return False
-    flat = _allocate(own, place)
-    if flat is None and not piece.is_param:
-        # A storage that cannot be resized: nobody does that to an optimizer's state.
-        memory = maps.fresh_memory(place + piece.nbytes)
-        flat = torch.frombuffer(memory, dtype=own.dtype, count=own.numel(), offset=place)
-    if flat is None:
-        return False
+    # A storage that cannot be resized: nobody does that to an optimizer's state.
+    memory = maps.fresh_memory(place + piece.nbytes)
+    flat = torch.frombuffer(memory, dtype=own.dtype, count=own.numel(), offset=place)
     moved = flat.as_strided(own.size(), own.stride())
     moved.copy_(own)
     piece.tensor.data = moved
     piece.locate()
     return True
-
-
-def _allocate(like: torch.Tensor, place: int) -> Optional[torch.Tensor]:
-    """As much memory, from torch's own allocator, at this place in a page: the C library is left a hole just
-    there, and mostly takes it. What it gives otherwise is kept meanwhile, so that it gives something else.
-    """
-    nbytes = like.numel() * like.element_size()
-    misplaced: List[torch.Tensor] = []
-    holes: List[int] = []
-    try:
-        for attempt in range(_ATTEMPTS):
-            if attempt % 2:  # where the larger one would be mapped by itself, and leave no hole
-                block: int = _realloc(_malloc(nbytes), nbytes + 2 * PAGE)
-            else:
-                block = _malloc(nbytes + 3 * PAGE)
-            before = (place - block) % PAGE
-            holes.append(_realloc(block, before - 8 if before >= 64 else before + PAGE - 8))
-            flat = torch.empty(like.numel(), dtype=like.dtype, device="cpu")
-            if flat.data_ptr() % PAGE == place:
-                return flat
-            misplaced.append(flat)
-        return None
-    finally:
-        for hole in holes:
-            _free(hole)
