@@ -96,6 +96,7 @@ def outside_listener(fleet: Fleet) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.soak  # tests/agent has it without a whole fleet
 def test_without_criu(own_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Frozen in place: said wherever one looks, exact, and a move is refused in words."""
     monkeypatch.setenv("MIDSTEP_CRIU_PREFIX", str(tmp_path / "empty"))
@@ -160,6 +161,7 @@ def small_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(state)
 
 
+@pytest.mark.soak  # tests/agent has it without a whole fleet
 def test_a_full_disk(small_vault: Path) -> None:
     """A dump to it, and a migration to where it is: both undone; the job goes on to the same end. Afterwards
     the operator's own mount is still there."""

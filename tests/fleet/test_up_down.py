@@ -97,7 +97,9 @@ def test_a_network_that_was_taken_away_comes_back(fleet: Fleet) -> None:
     fleet.until_connected()
 
 
-@pytest.mark.parametrize("after_s", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "after_s", [0.5, *(pytest.param(after_s, marks=pytest.mark.soak) for after_s in (0.2, 1.0))]
+)
 def test_up_killed_on_its_way_and_again(own_fleet: MakeFleet, tmp_path: Path, after_s: float) -> None:
     fleet = Fleet(tmp_path / "state")
     argv = [sys.executable, "-m", "midstep.cli", "up", "--regions", "1", "--devices", "1"]

@@ -42,6 +42,7 @@ async def test_every_way_of_waiting_ends_and_gives_the_same(tmp_path: Path) -> N
     assert await run(tmp_path / "turns", [[0, 1, 2]], dict.fromkeys(range(3), (0,))) == plain
 
 
+@pytest.mark.soak
 async def test_two_devices_of_two_nodes(tmp_path: Path) -> None:
     plain = await run(tmp_path / "plain", [[0, 1, 2, 3]], {})
     devices = {0: (0,), 1: (0,), 2: (1,), 3: (1,)}

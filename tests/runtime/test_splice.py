@@ -80,6 +80,7 @@ async def test_ranks_that_differ_step_for_themselves(tmp_path: Path) -> None:
         assert not said[name][0]["executed_steps"] and not said[name][0]["followed_steps"], name
 
 
+@pytest.mark.soak
 async def test_a_device_holds_parameters_and_state_once(tmp_path: Path) -> None:
     """Three replicas' memory, each page divided by those who map it, is less by what two share."""
     alone = await spliced(tmp_path / "alone", 3, 8, 6, name="spliced_memory.py")

@@ -44,12 +44,15 @@ def test_an_example_says_nothing_of_midstep(path: Path) -> None:
     assert "midstep" not in path.read_text().lower()
 
 
+SOAK = pytest.mark.soak  # the fleet's tests run these, too
+
+
 @pytest.mark.parametrize(
     ("command", "steps"),
     [
         ([*TORCHRUN, *LM, "--steps", "4"], 4),
-        ([*TORCHRUN, *DIGITS, "--epochs", "2", "--persistent-workers", "--steps", "6"], 6),
-        ([sys.executable, *DIGITS, "--steps", "4"], 4),
+        pytest.param([*TORCHRUN, *DIGITS, "--epochs", "2", "--persistent-workers", "--steps", "6"], 6, marks=SOAK),
+        pytest.param([sys.executable, *DIGITS, "--steps", "4"], 4, marks=SOAK),
         ([sys.executable, "plain.py", "--steps", "4", "--batch", "16"], 4),
         (["sh", "pipeline.sh", "5", "500"], 5),
         (["perl", "count.pl", "5", "500"], 5),
