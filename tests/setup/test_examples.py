@@ -51,7 +51,9 @@ SOAK = pytest.mark.soak  # the fleet's tests run these, too
     ("command", "steps"),
     [
         ([*TORCHRUN, *LM, "--steps", "4"], 4),
-        pytest.param([*TORCHRUN, *DIGITS, "--epochs", "2", "--persistent-workers", "--steps", "6"], 6, marks=SOAK),
+        pytest.param(
+            [*TORCHRUN, *DIGITS, "--epochs", "2", "--persistent-workers", "--steps", "6"], 6, marks=SOAK
+        ),
         pytest.param([sys.executable, *DIGITS, "--steps", "4"], 4, marks=SOAK),
         ([sys.executable, "plain.py", "--steps", "4", "--batch", "16"], 4),
         (["sh", "pipeline.sh", "5", "500"], 5),
