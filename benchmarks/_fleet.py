@@ -82,11 +82,20 @@ def log(client: FleetClient, job: JobView, rank: int = 0) -> str:
 
 
 def torchrun(script: str, *arguments: str, ranks: int, cwd: Path = JOBS) -> str:
-    """The rival: plain torchrun with gloo; what it printed."""
+    """The rival: plain torchrun with gloo; what it printed. gloo itself aborts now and then, when the other
+    rank has left a moment before; then it is run again."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    done = subprocess.run(
-        [*launcher, script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=BOUND_S, check=False
-    )
+    for _ in range(3):
+        done = subprocess.run(
+            [*launcher, script, *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+            check=False,
+        )
+        if "Signal 6 (SIGABRT)" not in done.stderr:
+            break
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return done.stdout

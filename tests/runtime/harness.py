@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,8 +75,20 @@ def script(name: str) -> str:
 async def run_plain(folder: Path, size: int, target: str, *args: Any, timeout_s: float = 120.0) -> list[Any]:
     """The same script without Midstep: gloo over loopback. Raises RankFailed with what the ranks said.
 
-    The rendezvous store is this process's, as with torchrun: it has its port before any rank starts, so that
-    nobody can take it, and it outlives every rank, so that the first to end takes nothing from the others.
+    gloo itself aborts now and then, when the other rank has left a moment before; then it is run again.
+    """
+    for _ in range(2):
+        try:
+            return await _run_plain(folder, size, target, *args, timeout_s=timeout_s)
+        except RankFailed as failed:
+            if f"exited with {-signal.SIGABRT} " not in str(failed):
+                raise
+    return await _run_plain(folder, size, target, *args, timeout_s=timeout_s)
+
+
+async def _run_plain(folder: Path, size: int, target: str, *args: Any, timeout_s: float) -> list[Any]:
+    """The rendezvous store is this process's, as with torchrun: it has its port before any rank starts, so
+    that nobody can take it, and it outlives every rank, so that the first to end takes nothing from others.
     """
     import torch.distributed as dist
 
