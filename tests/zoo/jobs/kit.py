@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 warnings.filterwarnings("ignore")
 STEPS = 12
+MIDDLE = STEPS // 2  # where the odd things begin
 FEATURES, HIDDEN, CLASSES, BATCH = 24, 160, 10, 6
 CASES = {}
 RANK = SIZE = 0
@@ -43,6 +44,23 @@ def case(function):
     """Register a case under its function's name; it is called with a Record."""
     CASES[function.__name__.replace("_", "-")] = function
     return function
+
+
+def odd(record, act, **options):
+    """Train, and call ``act(model, optimizer, step)`` after each step from the middle on."""
+    model = ddp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+    def after(step):
+        if step >= MIDDLE:
+            act(model, optimizer, step)
+
+    train(record, model, optimizer, after=after, **options)
+
+
+def mine():
+    """A number that differs between ranks."""
+    return 1.0 + 0.001 * (rank() + 1)
 
 
 def main(init=True):

@@ -4,27 +4,8 @@ import copy
 
 import torch
 import torch.distributed as dist
-from kit import CLASSES, STEPS, Data, Net, case, ddp, loss_of, main, rank, sgd, size, train
+from kit import CLASSES, MIDDLE, STEPS, Data, Net, case, ddp, loss_of, main, mine, odd, rank, sgd, size, train
 from torch import nn
-
-MIDDLE = STEPS // 2
-
-
-def odd(record, act, **options):
-    """Train, and call ``act(model, optimizer, step)`` after each step from the middle on."""
-    model = ddp()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-
-    def after(step):
-        if step >= MIDDLE:
-            act(model, optimizer, step)
-
-    train(record, model, optimizer, after=after, **options)
-
-
-def mine():
-    """A number that differs between ranks."""
-    return 1.0 + 0.001 * (rank() + 1)
 
 
 @case

@@ -8,26 +8,7 @@ import ctypes
 
 import numpy as np
 import torch
-from kit import CLASSES, HIDDEN, STEPS, case, ddp, main, rank, sgd, size, train
-
-MIDDLE = STEPS // 2
-
-
-def odd(record, act, **options):
-    """Train, and call ``act(model, optimizer, step)`` after each step from the middle on."""
-    model = ddp()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-
-    def after(step):
-        if step >= MIDDLE:
-            act(model, optimizer, step)
-
-    train(record, model, optimizer, after=after, **options)
-
-
-def mine():
-    """A number that differs between ranks."""
-    return 1.0 + 0.001 * (rank() + 1)
+from kit import CLASSES, HIDDEN, MIDDLE, case, ddp, main, mine, odd, rank, sgd, size, train
 
 
 @case
