@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from midstep.substrate.local.network import own_links
+from midstep.substrate.local.network import UNFINISHED, own_links
 from midstep.substrate.local.nodes import enter_command, inhabitants
 from midstep.substrate.local.processes import Identity, send, wait_for
 from midstep.substrate.local.teardown import alias, leftovers
@@ -94,6 +94,17 @@ def test_a_network_that_was_taken_away_comes_back(fleet: Fleet) -> None:
     for name in (links[0], links[-1]):  # a cable, and the bridge
         subprocess.run(["ip", "link", "del", name], check=True)
     assert wait_for(lambda: sorted(own_links(alias(fleet.paths))) == sorted(links), 20)
+    fleet.until_connected()
+
+
+def test_a_cable_whose_far_end_was_never_set_up(fleet: Fleet) -> None:
+    cable = next(name for name in own_links(alias(fleet.paths)) if name.endswith("-0"))  # the first node's
+    holder = fleet.process("holder-north-1")
+    assert holder is not None
+    subprocess.run(["nsenter", "-t", str(holder.pid), "-n", "ip", "link", "set", "eth0", "down"], check=True)
+    subprocess.run(["ip", "link", "set", cable, "alias", alias(fleet.paths) + UNFINISHED], check=True)
+    assert wait_for(lambda: cable in own_links(alias(fleet.paths), finished=True), 20)
+    assert "default" in inside(fleet, "north-1", "ip route")
     fleet.until_connected()
 
 

@@ -18,6 +18,7 @@ from midstep.substrate.local.paths import INSIDE
 from midstep.substrate.local.plan import FIRST_PORT, FleetPlan, NodePlan
 
 CANDIDATES = [f"10.{second}.{third}.0/24" for second in (213, 214, 97) for third in range(256)]
+UNFINISHED = " (unfinished)"  # ends the alias of a cable whose far end may not be set up yet
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -66,7 +67,7 @@ def make_bridge(plan: FleetPlan) -> None:
 def mend(plan: FleetPlan, holders: dict[str, int]) -> list[str]:
     """Make again what somebody took away under a running fleet: the bridge, and cables of nodes whose holders
     (node -> process) are there. Answers what was missing."""
-    links = own_links(plan.alias)
+    links = own_links(plan.alias, finished=True)
     missing: list[str] = []
     if plan.bridge not in links:
         missing.append(plan.bridge)
@@ -80,13 +81,13 @@ def mend(plan: FleetPlan, holders: dict[str, int]) -> list[str]:
 
 
 def plug(plan: FleetPlan, node: NodePlan, pid: int) -> None:
-    """A cable from the bridge into the network namespace of ``pid``; replaces one that is left from
-    before."""
+    """A cable from the bridge into the network namespace of ``pid``; replaces one that is left from before.
+    Its alias is set last of all: whoever comes after us, if we are killed on the way, makes it anew."""
     if node.veth in own_links(plan.alias):
         ip(f"link del {node.veth}")
     ip(
         f"link add {node.veth} type veth peer name eth0 netns {pid}",
-        f"link set {node.veth} alias {plan.alias}",
+        f'link set {node.veth} alias "{plan.alias}{UNFINISHED}"',
         f"link set {node.veth} master {plan.bridge} up",
     )
     inside = ("nsenter", "-t", str(pid), "-n")
@@ -97,11 +98,13 @@ def plug(plan: FleetPlan, node: NodePlan, pid: int) -> None:
         f"route add default via {plan.host}",
         prefix=inside,
     )
+    ip(f"link set {node.veth} alias {plan.alias}")
 
 
-def own_links(alias: str) -> list[str]:
-    """The names of all links of a fleet, cables before bridges."""
-    links = [row for row in _json("-d", "link", "show") if row.get("ifalias") == alias]
+def own_links(alias: str, finished: bool = False) -> list[str]:
+    """The names of all links of a fleet, cables before bridges. ``finished``: only those made to the end."""
+    aliases = (alias,) if finished else (alias, alias + UNFINISHED)
+    links = [row for row in _json("-d", "link", "show") if row.get("ifalias") in aliases]
     links.sort(key=lambda row: row.get("linkinfo", {}).get("info_kind") == "bridge")
     return [str(row["ifname"]) for row in links]
 
