@@ -83,8 +83,8 @@ async def test_ranks_that_differ_step_for_themselves(tmp_path: Path) -> None:
 @pytest.mark.soak
 async def test_a_device_holds_parameters_and_state_once(tmp_path: Path) -> None:
     """Three replicas' memory, each page divided by those who map it, is less by what two share."""
-    alone = await spliced(tmp_path / "alone", 3, 8, 6, name="spliced_memory.py")
-    shared = await spliced(tmp_path / "shared", 3, 8, 6, "shared", name="spliced_memory.py")
+    alone = await spliced(tmp_path / "alone", 3, 8, 14, name="spliced_memory.py")
+    shared = await spliced(tmp_path / "shared", 3, 8, 14, "shared", name="spliced_memory.py")
     assert [rank["loss"] for rank in shared] == [rank["loss"] for rank in alone]
     kept = 3 * 8_000_000 * 4
     for rank in shared:

@@ -12,7 +12,7 @@ import os
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ...mailbox.layout import DONE_WORD
-from ...mailbox.seat import Seating
+from ...mailbox.seat import LEASE_WORD, Seating
 
 HOME_MEMORY = "/dev/shm"
 PREFIX = "midstep-splice-"
@@ -41,18 +41,27 @@ class _World(NamedTuple):
 _world: Optional[_World] = None
 _source: Optional[Callable[[], Optional[Seating]]] = None
 _last: Tuple[Optional[Seating], Optional[Sharers]] = (None, None)
+_words: Any = None  # the mailbox's, since this process joined a world of the job
 
 
 def use(source: Optional[Callable[[], Optional[Seating]]]) -> None:
     """Ask this for the seating, not the mailbox (tests do)."""
-    global _source, _last
-    _source, _last = source, (None, None)
+    global _source, _last, _words
+    _source, _last, _words = source, (None, None), None
+
+
+def alone() -> bool:
+    """Whether nobody takes turns with this rank on its device: one look, for it is asked before every
+    step."""
+    return _words is not None and _words[LEASE_WORD] == 0
 
 
 def joined(name: str, members: Tuple[int, ...], me: int) -> None:
     """This process has become member ``me`` of a world of the job; ``members`` are ranks of the job."""
-    global _world, _last
+    global _world, _last, _words
     _world, _last = _World(name, members, members[me]), (None, None)
+    gate: Any = _gate() if _source is None else None
+    _words = gate.words if gate is not None else None
     try:
         folder = _folder(name)
         os.makedirs(folder, exist_ok=True)
@@ -91,11 +100,8 @@ class Yielding:
         self._gate: Any = None
         self._core: Any = None
         if _source is None:
-            from ..channels import the_channel
-
-            channel: Any = the_channel()
-            self._gate = getattr(channel, "gate", None)
-            self._core = getattr(channel, "core", None)
+            self._gate = _gate()
+            self._core = getattr(self._gate, "core", None)
 
     def before_sleep(self) -> None:
         """This rank is about to sleep."""
@@ -114,10 +120,23 @@ class Yielding:
 def _seat() -> Optional[Seating]:
     if _source is not None:
         return _source()
+    gate = _gate()
+    return gate.seating() if gate is not None else None
+
+
+def _gate() -> Any:
     from ..channels import the_channel
 
-    gate: Any = getattr(the_channel(), "gate", None)
-    return gate.seating() if gate is not None else None
+    return getattr(the_channel(), "gate", None)
+
+
+def _in_child() -> None:
+    """The parent's mailbox is not mapped in a forked child."""
+    global _words
+    _words = None
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _leave(folder: str, me: int, owner: int) -> None:

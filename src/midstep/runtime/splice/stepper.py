@@ -41,16 +41,20 @@ class Stepper:
         self._interval_s = self._entered_s = 0.0
         _steppers.add(self)
 
-    def step(self, optimizer: Any, make: Callable[[], Any], plain: bool) -> Any:
-        """Make a step, or let another rank make it; returns what the optimizer's own step returns."""
+    def step(self, optimizer: Any, make: Callable[[], Any], plain: Callable[[], bool]) -> Any:
+        """Make a step, or let another rank make it; returns what the optimizer's own step returns. ``plain``:
+        whether nobody watches what torch does."""
         self._total += 1
+        if self.domain is None and not self._old and seating.alone():
+            self._entered_s = 0.0
+            return make()
         now_s = time.monotonic()
         self._interval_s, self._entered_s = now_s - (self._entered_s or now_s), now_s
         if not self._lock.acquire(blocking=False):
             return make()  # another thread steps it as well
         try:
             once = _Once(make)
-            sharers = seating.sharers() if plain else None
+            sharers = seating.sharers() if plain() else None
             if sharers is None and self.domain is None and not self._old:
                 return make()
             try:
