@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
-from midstep.cli.output import columns, duration, print_plain, size
+from midstep.cli.output import columns, duration, pause, print_plain, size
 
 
 def test_plain_tables_have_a_word_in_every_column(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +35,13 @@ def test_durations(seconds: float | None, text: str) -> None:
 )
 def test_sizes(nbytes: int | None, text: str) -> None:
     assert size(nbytes) == text
+
+
+def test_following_ends_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        pause(0.01)
+        os.close(reading)
+        with pytest.raises(BrokenPipeError):
+            pause(60.0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstep.cli import options
 from midstep.cli.exits import UsageError, guarded
+from midstep.cli.output import pause
 
 if TYPE_CHECKING:
     from midstep.client.fleet import FleetClient
@@ -53,7 +53,7 @@ def follow_output(fleet: FleetClient, view: JobView, printer: Printer) -> JobVie
     not run when it does not. Answers the job's last state."""
     told = ""
     while not has_ended(view):
-        time.sleep(POLL_S)
+        pause(POLL_S)
         view = fleet.job(view.job_id)
         printer.catch_up()
         standing = view.state if not view.stalls else "stalled"

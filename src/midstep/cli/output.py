@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 STYLES = {
     "running": "green",
@@ -35,6 +38,22 @@ def columns(*titles: str) -> list[Column]:
     return [Column(title.removeprefix(">"), title.startswith(">")) for title in titles]
 
 
+def pause(seconds: float) -> None:
+    """Wait while following something. BrokenPipeError: nobody reads our output any more (`... -f | head`),
+    which would else be noticed only when there is something to say."""
+    import select
+
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a real file
+        time.sleep(seconds)
+        return
+    poll = select.poll()
+    poll.register(output, 0)
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError
+
+
 def print_json(value: Any) -> None:
     """Any of the client's types, as JSON. One line a value in a pipe, so that streams can be read line by
     line."""
@@ -46,7 +65,9 @@ def print_json(value: Any) -> None:
 def print_table(heads: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Rich on a terminal, else plain columns that `awk` can read."""
     if sys.stdout.isatty():
-        _rich_table(heads, rows, title)
+        from rich.console import Console
+
+        Console().print(table(heads, rows, title))
     else:
         print_plain(heads, rows)
 
@@ -107,14 +128,14 @@ def age(since_s: float, until_s: float | None = None) -> str:
     return duration(max(0.0, (time.time() if until_s is None else until_s) - since_s))
 
 
-def _rich_table(heads: Sequence[Column], rows: Sequence[Sequence[str]], title: str) -> None:
-    from rich.console import Console
+def table(heads: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> Table:
+    """For a terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in heads:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in row))
-    Console().print(table)
+        made.add_row(*(Text(value, style=STYLES.get(value, "")) for value in row))
+    return made
