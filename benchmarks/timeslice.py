@@ -27,7 +27,7 @@ Run = tuple[float, list[ProxyStatus]]
 
 
 def run(ranks: int, kind: str, leases: bool, *options: str) -> Run:
-    """The median step in s, and what the proxy said from time to time."""
+    """The step in s, the ranks' median, and what the proxy said from time to time."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     try:
