@@ -21,6 +21,18 @@ class Clock(Protocol):
         ...
 
 
+class BlockingClock(Protocol):
+    """For threads without an event loop."""
+
+    def monotonic_s(self) -> float:
+        """As Clock's."""
+        ...
+
+    def block(self, duration_s: float) -> None:
+        """Hold up the calling thread for that long; not at all for zero and less."""
+        ...
+
+
 class RealClock:
     def now_s(self) -> float:
         return time.time()
@@ -30,3 +42,6 @@ class RealClock:
 
     async def sleep(self, duration_s: float) -> None:
         await asyncio.sleep(max(0.0, duration_s))
+
+    def block(self, duration_s: float) -> None:
+        time.sleep(max(0.0, duration_s))

@@ -33,4 +33,9 @@ class Ids:
 
 def real_ids() -> Ids:
     """From the kernel's random source."""
-    return Ids(random.SystemRandom())
+    return Ids(real_chance())
+
+
+def real_chance() -> random.Random:
+    """The kernel's random source."""
+    return random.SystemRandom()

@@ -1,0 +1,179 @@
+"""Content back into files: in parallel, verified, with holes.
+
+What is wanted is ordered by where it lies, so a pack is read in a few large pieces, and a chunk once,
+whatever number of files it goes to. Thousands of chunks at a time: that bounds the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from midstep.vault.backends.base import Buffer
+from midstep.vault.store.budget import Budget
+from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Stored
+
+_FILES = 256  # open at a time
+_CHUNKS = 16384  # planned at a time
+_GAP = 64 << 10  # bytes that are rather read than skipped
+_VECTOR = 64  # chunks written by one call
+
+Load = Callable[[Sequence[Stored]], Sequence[Buffer]]
+Locate = Callable[[Sequence[ChunkId]], Sequence[Stored]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """Some of a file's chunks, one after the other from `at` on."""
+
+    path: Path
+    size: int  # of the file
+    at: int
+    chunks: Sequence[tuple[ChunkId, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A chunk, and where it goes: (descriptor, position)."""
+
+    stored: Stored
+    targets: list[tuple[int, int]]
+
+
+class Reader:
+    """One call of `read_many`. `locate` says where chunks lie, `load` reads neighbours and verifies them."""
+
+    def __init__(
+        self, budget: Budget, locate: Locate, load: Load, progress: Callable[[Progress], None] | None
+    ) -> None:
+        self._budget, self._locate, self._load, self._progress = budget, locate, load, progress
+        self._done = self._total = self._read = 0
+        self._lock = threading.Lock()
+
+    def run(self, files: Iterable[tuple[Content, Path]]) -> None:
+        """Write them all."""
+        wanted = list(files)
+        self._total = sum(content.size for content, _ in wanted)
+        at_once = max(4, self._budget.workers)
+        with ThreadPoolExecutor(at_once, "vault-read") as pool:
+            for batch in _batches(wanted):
+                self._batch(batch, pool, 2 * at_once)
+
+    def _batch(self, sections: Sequence[_Section], pool: ThreadPoolExecutor, at_once: int) -> None:
+        opened: list[int] = []
+        running: set[Future[None]] = set()
+        try:
+            for section in sections:
+                opened.append(_open(section))
+            pieces = self._pieces(sections, opened)
+            for piece in pieces:
+                running.add(pool.submit(self._write, piece))
+                if len(running) >= at_once:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in running:
+                future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _pieces(self, sections: Sequence[_Section], opened: Sequence[int]) -> Iterator[list[_Wanted]]:
+        """Chunks that lie together, about as much as is read at a time."""
+        targets: dict[ChunkId, list[tuple[int, int]]] = {}
+        zeros = 0
+        for section, descriptor in zip(sections, opened):
+            at = section.at
+            for chunk, length in section.chunks:
+                if chunk == ZERO:
+                    zeros += length
+                else:
+                    targets.setdefault(chunk, []).append((descriptor, at))
+                at += length
+        self._report(zeros, 0)
+        found = sorted(self._locate(list(targets)), key=lambda stored: (stored.pack, stored.offset))
+        piece: list[_Wanted] = []
+        for stored in found:
+            if piece and not self._together(piece[0].stored, piece[-1].stored, stored):
+                yield piece
+                piece = []
+            piece.append(_Wanted(stored, targets[stored.chunk]))
+        if piece:
+            yield piece
+
+    def _together(self, first: Stored, last: Stored, then: Stored) -> bool:
+        near = then.offset - (last.offset + last.stored) <= _GAP
+        return (
+            then.pack == first.pack
+            and near
+            and then.offset + then.stored - first.offset <= self._budget.fetch
+        )
+
+    def _write(self, piece: list[_Wanted]) -> None:
+        loaded = self._load([wanted.stored for wanted in piece])
+        run: list[Buffer] = []
+        descriptor = begin = end = 0
+        for wanted, plain in zip(piece, loaded):
+            for target, at in wanted.targets:
+                if run and (target != descriptor or at != end or len(run) == _VECTOR):
+                    _write_all(descriptor, run, begin)
+                    run = []
+                if not run:
+                    descriptor, begin = target, at
+                run.append(plain)
+                end = at + len(plain)
+        _write_all(descriptor, run, begin)
+        last = piece[-1].stored
+        self._report(
+            sum(wanted.stored.plain * len(wanted.targets) for wanted in piece),
+            last.offset + last.stored - piece[0].stored.offset,
+        )
+
+    def _report(self, done: int, read: int) -> None:
+        with self._lock:
+            self._done, self._read = self._done + done, self._read + read
+            if self._progress:
+                self._progress(Progress(self._done, self._total, self._read))
+
+
+def _batches(files: Iterable[tuple[Content, Path]]) -> Iterator[list[_Section]]:
+    batch: list[_Section] = []
+    planned = 0
+    for content, path in files:
+        at = 0
+        for begin in range(0, max(1, len(content.chunks)), _CHUNKS):
+            section = _Section(path, content.size, at, content.chunks[begin : begin + _CHUNKS])
+            at += sum(length for _, length in section.chunks)
+            batch.append(section)
+            planned += len(section.chunks)
+            if planned >= _CHUNKS or len(batch) == _FILES:
+                yield batch
+                batch, planned = [], 0
+    yield batch
+
+
+def _open(section: _Section) -> int:
+    fresh = os.O_CREAT | os.O_TRUNC if section.at == 0 else 0
+    descriptor = os.open(section.path, os.O_WRONLY | os.O_CLOEXEC | fresh, 0o600)
+    if fresh:
+        os.ftruncate(descriptor, section.size)
+    return descriptor
+
+
+def _write_all(descriptor: int, run: Sequence[Buffer], at: int) -> None:
+    left = [memoryview(part) for part in run]
+    while left:
+        count = os.pwritev(descriptor, left, at)
+        at += count
+        while left and count >= len(left[0]):
+            count -= len(left[0])
+            del left[0]
+        if count:
+            left[0] = left[0][count:]

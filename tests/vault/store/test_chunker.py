@@ -1,0 +1,131 @@
+"""Cuts depend on content alone: not on where it lies, nor on how it arrives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from midstep.vault.store.chunker import (
+    CARRY_PAGES,
+    MAX_PAGES,
+    MIN_PAGES,
+    PAGE,
+    ZERO_PAGES,
+    Cut,
+    Cutter,
+    Digests,
+    page_digests,
+)
+
+# Runs of pages: ("fresh", n) are all different, ("same", n) one page again and again, ("two", n) alternating.
+KINDS = ("fresh", "same", "two", "zero")
+SHAPES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 300)), min_size=1, max_size=6)
+
+
+def digests(shape: list[tuple[str, int]], seed: int = 0) -> Digests:
+    """Digests of a stream; only those of zero pages are 0."""
+    random = np.random.default_rng(seed)
+    pieces: list[NDArray[np.uint64]] = []
+    for kind, pages in shape:
+        period = {"fresh": pages, "same": 1, "two": 2, "zero": 1}[kind]
+        some = random.integers(1, 2**64 - 1, period, np.uint64, endpoint=True)
+        pieces.append(np.resize(some * np.uint64(kind != "zero"), pages))
+    return np.concatenate(pieces)
+
+
+def cut(pages: Digests, steps: list[int] | None = None) -> list[Cut]:
+    """All cuts of a stream fed in pieces of these sizes, again and again; zeros that touch are one."""
+    cutter, at, found = Cutter(), 0, list[Cut]()
+    steps = steps or [len(pages)]
+    turn = 0
+    while at < len(pages):
+        found += cutter.feed(pages[at : at + steps[turn % len(steps)]])
+        at = min(len(pages), at + steps[turn % len(steps)])
+        turn += 1
+        assert at - cutter.start <= CARRY_PAGES
+    return joined(found + cutter.finish())
+
+
+def joined(cuts: list[Cut]) -> list[Cut]:
+    out: list[Cut] = []
+    for item in cuts:
+        if out and out[-1].zero and item.zero:
+            out[-1] = Cut(out[-1].start, item.end, zero=True)
+        else:
+            out.append(item)
+    return out
+
+
+def contents(pages: Digests) -> list[bytes]:
+    return [pages[item.start : item.end].tobytes() for item in cut(pages) if not item.zero]
+
+
+@given(SHAPES, st.integers(0, 5))
+def test_cuts_cover_the_stream_within_bounds(shape: list[tuple[str, int]], seed: int) -> None:
+    pages = digests(shape, seed)
+    cuts = cut(pages)
+    assert [item.start for item in cuts] == [0, *(item.end for item in cuts[:-1])]
+    assert cuts[-1].end == len(pages)
+    for before, item in zip(cuts, [*cuts[1:], None]):
+        length = before.end - before.start
+        if before.zero:
+            assert not pages[before.start : before.end].any()
+            assert length >= ZERO_PAGES
+        else:
+            assert length <= MAX_PAGES
+            assert length >= MIN_PAGES or item is None or item.zero
+
+
+@given(SHAPES, st.lists(st.integers(1, 90), min_size=1, max_size=5))
+def test_how_a_stream_is_divided_makes_no_difference(shape: list[tuple[str, int]], steps: list[int]) -> None:
+    pages = digests(shape)
+    assert cut(pages, steps) == cut(pages)
+
+
+@given(st.integers(0, 40), st.integers(ZERO_PAGES, 500), st.integers(0, 40), st.integers(0, 12))
+def test_a_hole_is_cut_like_zeros(before: int, hole: int, after: int, edge: int) -> None:
+    data = digests([("fresh", 100 + before), ("zero", edge)])[: 100 + before + edge]
+    rest = digests([("zero", edge), ("fresh", 100 + after)], seed=1)[: 100 + after + edge]
+    cutter = Cutter()
+    found = cutter.feed(data) + cutter.zeros(hole) + cutter.feed(rest) + cutter.finish()
+    assert joined(found) == cut(np.concatenate((data, np.zeros(hole, np.uint64), rest)))
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2000), st.integers(1, 200), st.integers(0, 1000))
+def test_pages_put_into_the_middle_change_a_few_chunks(at: int, count: int, seed: int) -> None:
+    old = digests([("fresh", 2000)], seed)
+    new = np.concatenate((old[:at], digests([("fresh", count)], seed + 5000), old[at:]))
+    fresh = set(contents(new)) - set(contents(old))
+    # what was put in, and what it takes to meet a common boundary again on either side
+    assert sum(len(chunk) // 8 for chunk in fresh) <= count + 8 * MAX_PAGES
+    assert len(fresh) <= count // MIN_PAGES + 24
+
+
+@pytest.mark.parametrize("kind", ["same", "two"])
+def test_runs_of_equal_pages_become_a_few_chunks_again_and_again(kind: str) -> None:
+    found = contents(digests([(kind, 5000)]))
+    assert len(set(found)) <= 3
+    assert len(found) <= 5000 // MIN_PAGES + 1
+
+
+def test_chunks_are_about_as_large_as_they_shall_be() -> None:
+    found = contents(digests([("fresh", 50_000)]))
+    assert 16 <= 50_000 / len(found) <= 32
+
+
+@given(st.integers(1, 5 * PAGE), st.integers(0, 5 * PAGE - 1))
+def test_only_pages_of_zeros_have_digest_zero(size: int, at: int) -> None:
+    data = bytearray(size)
+    assert page_digests(data).tolist() == [0] * -(-size // PAGE)
+    data[at % size] = 1
+    assert np.flatnonzero(page_digests(data)).tolist() == [at % size // PAGE]
+
+
+def test_words_that_sum_to_nothing_are_not_taken_for_zeros() -> None:
+    data = np.zeros(PAGE // 8, np.uint64)
+    data[3], data[4] = np.uint64(1), np.uint64(2**64 - 1)
+    assert page_digests(data.tobytes()).all()
