@@ -185,14 +185,15 @@ class OpFuture(Future):
             super().__init__(devices=sorted(devices, key=str))
         else:
             super().__init__()
-        self._work = work
+        self._work: Optional[OpWork] = work  # None once there is an outcome: they would keep each other alive
         self._unresolved = [True]
         self._has_callbacks = False
 
     def wait(self) -> Any:
-        if self._unresolved:
+        work = self._work
+        if self._unresolved and work is not None:
             try:
-                self._work.wait()
+                work.wait()
             except RuntimeError as error:
                 self._give_up(error)
             self.resolve()
@@ -208,17 +209,23 @@ class OpFuture(Future):
 
     def resolve(self) -> None:
         """Put the result of the operation, which is done or has failed, in place and hand it out: once."""
-        if not self._work.over:
-            self._work.complete(0.0)
+        work = self._work
+        if work is None:
+            return
+        if not work.over:
+            work.complete(0.0)
         if self._claim():
-            if self._work.error is not None:
-                self.set_exception(self._work.error)
+            if work.error is not None:
+                self.set_exception(work.error)
             else:
-                self.set_result(self._work.result())
+                self.set_result(work.result())
+            self._work = None
 
     def mind(self) -> None:
         """Have the mailbox's thread resolve it."""
-        _when_all(self._work.tickets, self.resolve_from_thread)
+        work = self._work
+        if work is not None:
+            _when_all(work.tickets, self.resolve_from_thread)
 
     def resolve_from_thread(self) -> None:
         """As ``resolve``, in the mailbox's own thread, which must not run callbacks: they may block."""
@@ -229,16 +236,20 @@ class OpFuture(Future):
 
     def expire(self) -> None:
         """The group's time is over: fail, with the mailbox's account of who did not come."""
+        work = self._work
+        if work is None:
+            return
         try:
-            self._work.complete(0.0)
+            work.complete(0.0)
         except RuntimeError:
-            self._give_up(self._work.late())
+            self._give_up(work.late())
         else:
             self.resolve_from_thread()
 
     def _give_up(self, error: BaseException) -> None:
         if self._claim():
             self.set_exception(error)
+            self._work = None
 
     def _claim(self) -> bool:
         """Whether the caller is the one who sets the outcome (``pop`` is atomic)."""
