@@ -65,8 +65,8 @@ def joined(name: str, members: Tuple[int, ...], me: int) -> None:
     try:
         folder = _folder(name)
         os.makedirs(folder, exist_ok=True)
-        with open(_mark(folder, members[me]), "w"):
-            pass
+        with open(_mark(folder, members[me]), "w") as mark:
+            mark.write("%d" % os.getpid())  # for people who wonder whose it is
         atexit.register(_leave, folder, members[me], os.getpid())
     except OSError:
         _world = None
