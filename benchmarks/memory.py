@@ -1,27 +1,80 @@
 """Replicas that share a device: their memory (proportional set sizes, summed) against what it has to be:
 parameters and optimizer state once, gradients and 1.1 idle torch processes for each (`splice-memory`). The
-model's activations are a few kilobytes. `python -m benchmarks.memory` prints it for 1, 2, 4 and 8 replicas.
+model's activations are a few kilobytes. A line for each number of replicas is printed, and their plot goes to
+build/splice-memory.svg; `python -m benchmarks.memory` does that alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import benchmark
+from benchmarks.registry import Skip, benchmark
 from midstep.agent.drivers import kernel
 from tests.runtime.harness import Job, script
 
 MILLIONS, STEPS = 25, 8
 RANKS = (1, 2, 4, 8)
+PLOT = Path(__file__).resolve().parent.parent / "build" / "splice-memory.svg"
+_MIB = 1 << 20
 
 
-def replicas(ranks: int) -> list[dict[str, Any]]:
-    """What each rank says of a job on one device."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """So many replicas on one device. Bytes; gradients and idle of one process."""
+
+    replicas: int
+    used: int
+    parameters: int
+    optimizer: int
+    gradients: int
+    idle: int
+    steps: tuple[int, int, int]  # of rank 0: its own, made for all, made by another
+
+    @property
+    def bound(self) -> float:
+        """P + O + A + R x (G + 1.1 x idle)."""
+        return self.parameters + self.optimizer + self.replicas * (self.gradients + 1.1 * self.idle)
+
+    @property
+    def apart(self) -> int:
+        """What they would need if each kept everything itself."""
+        return self.replicas * (self.parameters + self.optimizer + self.gradients + self.idle)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes used to bytes allowed."""
+        return self.used / self.bound
+
+    def __str__(self) -> str:
+        mib = (self.used, self.bound, self.parameters, self.optimizer, self.gradients, self.idle)
+        used, bound, p, o, g, idle = (value / _MIB for value in mib)
+        sum_ = f"{p:.0f} + {o:.0f} + 0 + {self.replicas} x ({g:.0f} + 1.1 x {idle:.0f})"
+        own, made, followed = self.steps
+        shared = f"{made + followed} of {own + made + followed} steps shared"
+        return (
+            f"{self.replicas} replicas: {used:6.0f} MiB, {self.ratio:.3f} of {sum_} = {bound:.0f}; {shared}"
+        )
+
+
+def measure(ranks: int) -> Point:
+    """Train with so many replicas on one device."""
     kernel.personality(kernel.ADDR_NO_RANDOMIZE)  # as the agent starts ranks; they inherit it
-    return asyncio.run(_replicas(ranks))
+    said = asyncio.run(_replicas(ranks))
+    memory, steps = said[0]["memory"], said[0]["steps"]
+    return Point(
+        ranks,
+        sum(rank["pss"] for rank in said),
+        memory["parameters"],
+        memory["optimizer"],
+        memory["gradients"],
+        max(rank["idle"] for rank in said),
+        (steps[0], steps[1], steps[2]),
+    )
 
 
 async def _replicas(ranks: int) -> list[dict[str, Any]]:
@@ -32,28 +85,49 @@ async def _replicas(ranks: int) -> list[dict[str, Any]]:
             return await job.run(script("spliced_memory.py"), *args, timeout_s=400)
 
 
-def ratio(said: list[dict[str, Any]]) -> float:
-    """Bytes used to bytes allowed."""
-    memory, idle = said[0]["memory"], max(rank["idle"] for rank in said)
-    each = memory["gradients"] + 1.1 * idle
-    return sum(rank["pss"] for rank in said) / (memory["parameters"] + memory["optimizer"] + len(said) * each)
+def plot(points: list[Point], path: Path) -> None:
+    """Memory over replicas: measured, the bound, and without sharing."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    replicas = [point.replicas for point in points]
+    for name, style, values in (
+        ("without sharing: R x (P + O + G + idle)", "s:", [point.apart for point in points]),
+        ("bound: P + O + A + R x (G + 1.1 idle)", "^--", [point.bound for point in points]),
+        ("measured", "o-", [point.used for point in points]),
+    ):
+        axes.plot(replicas, [value / _MIB for value in values], style, label=name)
+    axes.set(
+        xlabel="replicas R on one device",
+        ylabel="memory of all of them, MiB",
+        title=f"{MILLIONS} M parameters, Adam",
+        xticks=replicas,
+    )
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
 
 
 @benchmark(
-    "splice-memory", bar=1.0, unit="x", against="P + O + 4 x (G + 1.1 idle processes), 25 M parameters, Adam"
+    "splice-memory",
+    bar=1.0,
+    unit="x",
+    against="P + O + A + R x (G + 1.1 idle torch processes), 25 M parameters, Adam; worst of R = 1, 2, 4, 8",
 )
 def splice_memory() -> list[float]:
-    return [ratio(replicas(4)) for _ in range(3)]
-
-
-def main() -> None:
-    """A line for each number of replicas."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise Skip("the kernel does not say how memory is shared (/proc/self/smaps_rollup)")
+    points: list[Point] = []
     for ranks in RANKS:
-        said = replicas(ranks)
-        mib = sum(rank["pss"] for rank in said) / 2**20
-        steps = "+".join(str(rank["steps"]) for rank in said[:2])
-        print(f"{ranks} replicas: {mib:6.0f} MiB, {ratio(said):.3f} of the bound; steps {steps}", flush=True)
+        points.append(measure(ranks))
+        print(points[-1], file=sys.stderr, flush=True)
+    plot(points, PLOT)
+    print(f"plot: {PLOT}", file=sys.stderr)
+    return [max(point.ratio for point in points)]
 
 
 if __name__ == "__main__":
-    main()
+    splice_memory()

@@ -19,7 +19,6 @@ LEASE_WORD = 256 // 4
 PULSE_WORD = 260 // 4
 LOWERED_WORD = 264 // 4  # proxies': they have put the rank's threads behind all others
 FEEDS_WORD = 324 // 4  # the owner's: it posts in chunks, and has to know when each is done
-STEPS_WORD = 320 // 4  # the owner's: optimizer steps that it has made
 
 _NOTE = 1 << 31  # an entry of the post ring that names no slot
 _WANT = 1 << 30

@@ -11,18 +11,20 @@ import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+from midstep.mailbox import meter
 from midstep.mailbox.layout import NAME
 from midstep.proxy.boxes import Box, NotAMailbox
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.02
 _HINTED_S, _UNHINTED_S = 1.0, 0.1  # how often everything is scanned anyway
-_LINK = f"/memfd:{NAME}"
+_LINK, _METER_LINK = f"/memfd:{NAME}", f"/memfd:{meter.NAME}"
 Identity = tuple[int, int]
 
 
 class Scanner:
-    """A thread that scans. ``found(box)`` and ``lost(box, how)`` are called from it."""
+    """A thread that scans. ``found(box)``, ``lost(box, how)`` and ``metered(rank, pid, page)`` are called
+    from it."""
 
     def __init__(
         self,
@@ -30,10 +32,12 @@ class Scanner:
         run_dirs: Sequence[str],
         found: Callable[[Box], None],
         lost: Callable[[Box, str], None],
+        metered: Callable[[int, int, meter.Meter], None] = lambda rank, pid, page: None,
     ) -> None:
         self._epoch = epoch
         self._folders = [os.path.join(folder, "mailboxes") for folder in run_dirs]
-        self._found, self._lost = found, lost
+        self._found, self._lost, self._metered = found, lost, metered
+        self._meters: set[Identity] = set()
         self._trees: dict[int, int] = {}  # rank -> the pid at its root
         self._known: dict[Identity, Box] = {}
         self._owners: dict[int, tuple[Identity, int]] = {}  # pidfd -> mailbox, pid
@@ -78,9 +82,30 @@ class Scanner:
 
     def _scan_tree(self, rank: int, root: int) -> None:
         for pid in tree(root):
-            for path, identity in _mailboxes(pid):
-                if identity not in self._known:
+            for path, identity, is_meter in _ours(pid):
+                if is_meter:
+                    if identity not in self._meters:
+                        self._open_meter(rank, pid, path, identity)
+                elif identity not in self._known:
                     self._open(rank, pid, path, identity)
+
+    def _open_meter(self, rank: int, pid: int, path: str, identity: Identity) -> None:
+        """A process's count of its steps; a child's descriptor of its parent's is left alone."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            page = meter.Meter(fd)
+        except (meter.NotAMeter, OSError, ValueError) as reason:
+            _log.debug("%s is not taken: %s", path, reason)
+            os.close(fd)
+            return
+        if page.pid != _own_pid(pid):
+            page.close()
+            return
+        self._meters.add(identity)
+        self._metered(rank, pid, page)
 
     def _open(self, rank: int, pid: int, path: str, identity: Identity) -> None:
         try:
@@ -129,7 +154,8 @@ def tree(root: int) -> Iterator[int]:
                 continue
 
 
-def _mailboxes(pid: int) -> Iterator[tuple[str, Identity]]:
+def _ours(pid: int) -> Iterator[tuple[str, Identity, bool]]:
+    """Mailboxes, and meters (True)."""
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
@@ -138,9 +164,10 @@ def _mailboxes(pid: int) -> Iterator[tuple[str, Identity]]:
     for name in names:
         path = f"{folder}/{name}"
         try:
-            if os.readlink(path).startswith(_LINK):
+            link = os.readlink(path)
+            if link.startswith((_LINK, _METER_LINK)):
                 info = os.stat(path)
-                yield path, (info.st_dev, info.st_ino)
+                yield path, (info.st_dev, info.st_ino), link.startswith(_METER_LINK)
         except OSError:
             continue
 

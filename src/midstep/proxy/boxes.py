@@ -66,6 +66,8 @@ class Box:
         self.reachable = True  # as far as is known, the owner's memory
         self.on_wake: Callable[[Box], bool] | None = None  # whether the owner is to be woken (see seats.py)
         self.ops = self.bytes = 0  # carried out for it; bytes in and out
+        self.reduced_bytes = 0  # what it gave to reductions
+        self.carried_s = 0.0  # how long its operations took here
         self._file = self.file = MailboxMap(fd)
         self._memory = self._file.memory
         self.words = self._file.words

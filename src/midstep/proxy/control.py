@@ -22,6 +22,7 @@ from midstep.proxy.attach import Scanner
 from midstep.proxy.config import ProxyConfig, from_line
 from midstep.proxy.engine import Engine
 from midstep.proxy.errors import DrainTimeout, ProxyError
+from midstep.proxy.metering import Meters, seen, to_lines
 from midstep.proxy.peers import Peer, Peers
 from midstep.proxy.report import Drained, pending, status, to_json
 from midstep.proxy.seats import Seats
@@ -61,11 +62,13 @@ class Proxy:
             self._engine.deliver,
             self._engine.changed,
         )
+        self._meters = Meters()
         self._scanner = Scanner(
             config.epoch,
             config.run_dirs,
             lambda box: self._engine.call(self._engine.attach, box),
             lambda box, how: self._engine.call(self._engine.detach, box, how),
+            self._meters.found,
         )
         self._answers = threading.Lock()
 
@@ -147,17 +150,18 @@ class Proxy:
                 )
             arrived.wait(_POLL_S)
             arrived.clear()
-        return to_json(self._within(lambda: _cut(engine, started_s)))
+        drained = to_json(self._within(lambda: _cut(engine, started_s)))
+        return {**drained, **self._measure({"last": True})}
 
     def _undrain(self, request: dict[str, Any]) -> dict[str, Any]:
         engine = self._engine
 
         def resume() -> None:
-            engine.frozen = False
             engine.seats.begin()
             engine.wires.unmute()
             for node in list(engine.frames.peers):
                 engine.frames.announce(node)
+            engine.thaw()
 
         self._within(resume)
         return {}
@@ -168,7 +172,13 @@ class Proxy:
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         self._scanner.stop()
         self._within(self._engine.seats.stand_down)
-        return {}
+        return self._measure({"last": True})
+
+    def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What the ranks have done; the kernel is asked beside the engine. ``last``: nothing will happen
+        after it under this proxy, or not for a while."""
+        seen_here = self._within(lambda: seen(self._engine))
+        return {"usage": to_lines(self._meters.read(seen_here), request.get("last", False))}
 
     def _within(self, fn: Callable[[], T]) -> T:
         """Call ``fn`` in the engine's thread."""
@@ -202,6 +212,7 @@ _DO: dict[str, Callable[[Proxy, dict[str, Any]], dict[str, Any]]] = {
     "connect": Proxy._connect,  # pyright: ignore[reportPrivateUsage]
     "drain": Proxy._drain,  # pyright: ignore[reportPrivateUsage]
     "undrain": Proxy._undrain,  # pyright: ignore[reportPrivateUsage]
+    "measure": Proxy._measure,  # pyright: ignore[reportPrivateUsage]
     "status": Proxy._status,  # pyright: ignore[reportPrivateUsage]
     "stop": Proxy._stop,  # pyright: ignore[reportPrivateUsage]
 }

@@ -74,7 +74,7 @@ class Direct:
             return False
         started = self._counters.clock()
         self._helpers.share(work.turns())
-        self._counters.executing_s += self._counters.clock() - started
+        self._counters.spent(work.posts, self._counters.clock() - started)
         if work.error is not None or work.finished():
             self._under_way.popleft()
             self._finish(work.group, work.op) if work.error is None else self._give_up(work, work.error)

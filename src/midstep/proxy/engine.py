@@ -6,6 +6,7 @@ import ctypes
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Engine:
         self.seats = seats or Seats(0, {})
         self.counters = Counters()
         self.boxes: list[Box] = []
+        self.past: dict[int, tuple[float, int]] = {}  # rank -> carried_s, reduced_bytes of boxes that went
         self.frozen = False  # after a cut: nothing is touched any more
         self.wires = Wires(self.counters)
         self.requests = Requests(self.wires, store, index)
@@ -52,6 +54,7 @@ class Engine:
             self.wires, self.membership, self._collectives, self._pairs, self.requests, self.counters
         )
         self._deferred: dict[GroupKey, list[tuple[Box, int]]] = {}  # (tree, gid): posts of groups not placed
+        self._held: list[Callable[[], None]] = []  # what came while we were frozen
         self._calls: deque[Callable[[], None]] = deque()
         self._poke = ctypes.c_uint32(0)
         self._stopping = False
@@ -127,8 +130,17 @@ class Engine:
         if waited >= _IDLE_S / 2:
             self.membership.sweep()
 
+    def thaw(self) -> None:
+        """Go on after a cut. Other nodes may have gone on before: what they have said since is heard now."""
+        self.frozen = False
+        held, self._held = self._held, []
+        for work in held:
+            work()
+
     def _frame(self, link: Link, head: Head, data: Bytes) -> None:
-        if not self.frozen:
+        if self.frozen:
+            self._held.append(partial(self.frames.frame, link, head, data))
+        else:
             self.frames.frame(link, head, data)
 
     # Mailboxes.
@@ -151,10 +163,15 @@ class Engine:
 
     def detach(self, box: Box, how: str) -> None:
         """A mailbox's owner has ended; ``how`` in words, after "rank N"."""
-        if box not in self.boxes or self.frozen:
+        if self.frozen:
+            self._held.append(partial(self.detach, box, how))
+            return
+        if box not in self.boxes:
             return
         self._look()
         self.boxes.remove(box)
+        carried_s, reduced_bytes = self.past.get(box.tree, (0.0, 0))
+        self.past[box.tree] = (carried_s + box.carried_s, reduced_bytes + box.reduced_bytes)
         self._watch()
         self.seats.detach(box)
         self.requests.forget(box)

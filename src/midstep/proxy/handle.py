@@ -10,12 +10,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from midstep.model.usage import NodeUsage
 from midstep.proxy.config import ProxyConfig, to_line
 from midstep.proxy.errors import DrainTimeout, ProxyError, ProxyGone
+from midstep.proxy.metering import usage_from
 from midstep.proxy.peers import Peer
 from midstep.proxy.report import Drained, ProxyStatus, drained_from, status_from
 from midstep.proxy.zygote import Zygote
@@ -25,7 +27,8 @@ _START_S = 60.0
 
 
 class ProxyHandle:
-    """A running proxy. ``closed`` is set when its process ends, however it does."""
+    """A running proxy. ``closed`` is set when its process ends, however it does; ``on_usage`` hears what the
+    ranks have done up to a cut, or to the proxy's end."""
 
     def __init__(
         self, config: ProxyConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -34,6 +37,7 @@ class ProxyHandle:
         self.port = 0
         self.pid = 0
         self.closed = asyncio.Event()
+        self.on_usage: Callable[[NodeUsage], None] | None = None
         self._reader, self._writer = reader, writer
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -87,20 +91,27 @@ class ProxyHandle:
 
         Raises DrainTimeout, and then goes on as before.
         """
-        return drained_from(await self._ask("drain", deadline_s=deadline_s))
+        answer = await self._ask("drain", deadline_s=deadline_s)
+        self._hear_usage(answer)
+        return drained_from(answer)
 
     async def undrain(self) -> None:
-        """Give a cut up: go on as if ``drain`` had not been called. Every proxy of the job has to."""
+        """Go on as if ``drain`` had not been called: the cut was given up, or all of it is safe. Every proxy
+        of the job has to, sooner or later."""
         await self._ask("undrain")
 
     async def status(self) -> ProxyStatus:
         """What is pending, and the counters."""
         return status_from(await self._ask("status"))
 
+    async def measure(self) -> NodeUsage:
+        """What the ranks have done."""
+        return self._usage(await self._ask("measure"))
+
     async def stop(self) -> None:
         """End the proxy; does nothing when it has ended."""
-        with contextlib.suppress(ProxyError):
-            await asyncio.wait_for(self._ask("stop"), 2.0)
+        with contextlib.suppress(ProxyError, TimeoutError):
+            self._hear_usage(await asyncio.wait_for(self._ask("stop"), 2.0))
         self._writer.close()
         if not self.closed.is_set():
             try:
@@ -110,6 +121,13 @@ class ProxyHandle:
                     os.kill(self.pid, signal.SIGKILL)
         if self._process is not None:
             await self._process.wait()
+
+    def _usage(self, answer: dict[str, Any]) -> NodeUsage:
+        return usage_from(answer["usage"], self.config, self.pid)
+
+    def _hear_usage(self, answer: dict[str, Any]) -> None:
+        if self.on_usage is not None:
+            self.on_usage(self._usage(answer))
 
     async def _ask(self, what: str, **values: Any) -> dict[str, Any]:
         if self.closed.is_set():

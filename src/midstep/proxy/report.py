@@ -64,7 +64,7 @@ def status(engine: Engine) -> ProxyStatus:
         tuple(sorted(engine.wires.links)),
         pending(engine),
         engine.requests.pending,
-        asdict(engine.counters),
+        engine.counters.sums(),
         engine.seats.counters(),
     )
 

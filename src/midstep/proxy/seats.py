@@ -17,7 +17,6 @@ from midstep.mailbox.seat import (
     LEASE_WORD,
     LOWERED_WORD,
     PULSE_WORD,
-    STEPS_WORD,
     Lease,
     Seating,
     read_note,
@@ -51,7 +50,6 @@ class RankCounters:
     rank: int
     ops: int
     bytes: int
-    steps: int  # optimizer steps since the process began
     cpu_s: float  # since the process began
     computing_s: float = 0.0  # with the lease
     waiting_s: float = 0.0  # for operations of others
@@ -179,7 +177,6 @@ class Seats:
             rank,
             sum(box.ops for box in boxes),
             sum(box.bytes for box in boxes),
-            max(box.words[STEPS_WORD] for box in boxes),
             sum(self._sight.of(box.owner) for box in boxes),
         )
         seat = self._seats.get(rank)

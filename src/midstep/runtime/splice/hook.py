@@ -7,12 +7,15 @@ import functools
 import importlib
 import os
 import weakref
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
+
+from ..metering import nesting, stepped
 
 _owner = os.getpid()
 _seen: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # optimizers, with their steppers
 _stepper_module: Any = None
 _compiling: List[Callable[[], bool]] = []
+_NEW = object()
 
 
 def install(module: Any) -> None:
@@ -42,23 +45,36 @@ def _guard(func: Callable[..., Any]) -> Callable[..., Any]:
     def step(*args: Any, **kwargs: Any) -> Any:
         if _is_compiling():
             return func(*args, **kwargs)
-        stepper = _stepper(args)
-        if stepper is None:
-            return func(*args, **kwargs)
-        plain = len(args) == 1 and all(value is None for value in kwargs.values())
-        return stepper.step(args[0], functools.partial(func, *args, **kwargs), plain and _plain_torch())
+        if nesting.inside:  # an optimizer that wraps another one: one step
+            return _step(func, args, kwargs)
+        nesting.inside = True
+        try:
+            result = _step(func, args, kwargs)
+        finally:
+            nesting.inside = False
+        stepped()
+        return result
 
     return step
+
+
+def _step(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+    stepper = _stepper(args)
+    if stepper is None:
+        return func(*args, **kwargs)
+
+    def plain() -> bool:
+        return len(args) == 1 and all(value is None for value in kwargs.values()) and _plain_torch()
+
+    return stepper.step(args[0], functools.partial(func, *args, **kwargs), plain)
 
 
 def _stepper(args: Tuple[Any, ...]) -> Any:
     """The optimizer's stepper; None where its step is made as ever."""
     optimizer = args[0] if args else None
     try:
-        if optimizer in _seen:
-            stepper = _seen[optimizer]
-            return stepper if os.getpid() == _owner else None
-        return _meet(optimizer)
+        stepper = _seen.get(optimizer, _NEW)
+        return _meet(optimizer) if stepper is _NEW else stepper
     except Exception:
         return None
 
@@ -85,18 +101,23 @@ def _end(stepper: Any) -> None:
 
 
 def _is_compiling() -> bool:
+    """Whether Dynamo traces this call, or compiles what is called from here: the step itself, and our Python
+    in between."""
     if not _compiling:
-        _compiling.append(importlib.import_module("torch.compiler").is_compiling)
-    return _compiling[0]() or _compiles_calls()
+        _compiling.extend(_signs_of_a_compiler())
+    for sign in _compiling:  # noqa: SIM110 - Dynamo traces this: plainly
+        if sign() not in (None, False):
+            return True
+    return False
 
 
-def _compiles_calls() -> bool:
-    """Whether Dynamo compiles what is called from here: the step itself, and our Python in between."""
+def _signs_of_a_compiler() -> List[Callable[[], Any]]:
     import torch
 
+    signs: List[Callable[[], Any]] = [importlib.import_module("torch.compiler").is_compiling]
     frames: Any = getattr(torch._C, "_dynamo", None)  # pyright: ignore[reportPrivateUsage]
     callback: Any = getattr(getattr(frames, "eval_frame", None), "get_eval_frame_callback", None)
-    return callback is not None and callback() not in (None, False)
+    return signs if callback is None else [*signs, callback]
 
 
 def _plain_torch() -> bool:
@@ -120,9 +141,9 @@ def _in_child() -> None:
 
 
 def memory() -> Dict[str, int]:
-    """Bytes by kind, of all optimizers alive."""
+    """Bytes by kind, of all optimizers alive; of a sharded tensor, this rank's part."""
     sums = {"parameters": 0, "gradients": 0, "optimizer": 0}
-    known = set()
+    known: Set[int] = set()
     for optimizer in optimizers():
         for group in optimizer.param_groups:
             for p in group["params"]:
@@ -131,9 +152,12 @@ def memory() -> Dict[str, int]:
                     sums["parameters"] += _bytes(p)
                     sums["gradients"] += _bytes(p.grad)
                 for value in (optimizer.state.get(p) or {}).values():
-                    sums["optimizer"] += _bytes(value)
+                    if id(value) not in known:  # one that wraps another has the same state
+                        known.add(id(value))
+                        sums["optimizer"] += _bytes(value)
     return sums
 
 
 def _bytes(tensor: Any) -> int:
+    tensor = getattr(tensor, "_local_tensor", tensor)
     return tensor.numel() * tensor.element_size() if hasattr(tensor, "element_size") else 0

@@ -1,0 +1,112 @@
+"""Counts optimizer steps, and says what the optimizers' memory holds when somebody asks.
+
+A step costs one store to shared memory and two reads; the page is made at the first one. A process whose
+page cannot be made trains as ever, and is not measured.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from typing import Any, Iterator, List, Optional
+
+from ..mailbox.meter import Meter, Word
+
+_STEPS, _ASKED, _TOLD = int(Word.STEPS), int(Word.ASKED), int(Word.TOLD)
+_lock = threading.Lock()
+_meter: Optional[Meter] = None
+_words: Any = None
+_count: Iterator[int] = itertools.count(1)
+
+
+class Nesting(threading.local):
+    """Whether this thread is within an optimizer's step: one that wraps another one's makes one step, not
+    two."""
+
+    inside = False
+
+
+nesting = Nesting()
+
+
+def stepped() -> None:
+    """An optimizer step was made. Never raises."""
+    words = _words
+    if words is None:
+        words = _begin()
+    words[_STEPS] = next(_count)
+    if words[_ASKED] != words[_TOLD]:
+        _tell(words)
+
+
+def _begin() -> Any:
+    global _meter, _words
+    with _lock:
+        if _words is not None:
+            return _words
+        words: Any = [0] * 16  # not measured
+        try:
+            _meter = Meter()
+            words = _meter.words
+            words[Word.ASKED] = 1  # the first step says what there is, whoever asks later
+            _announce()
+        except (OSError, ValueError) as error:
+            if os.environ.get("MIDSTEP_DEBUG"):
+                sys.stderr.write("midstep: steps are not counted: %s\n" % error)
+        _words = words
+        return words
+
+
+def _tell(words: Any) -> None:
+    asked = words[_ASKED]
+    try:
+        from .splice.counters import COUNTERS
+        from .splice.hook import memory
+
+        held = memory()
+        words[Word.PARAMETERS] = held["parameters"]
+        words[Word.OPTIMIZER] = held["optimizer"]
+        words[Word.GRADIENTS] = held["gradients"]
+        words[Word.SHARED] = max(0, COUNTERS.shared_bytes)
+        words[Word.DEVICE_PEAK] = _device_peak_bytes()
+    except Exception:
+        pass  # an optimizer of the user's whose state is of its own kind
+    words[_TOLD] = asked
+
+
+def _device_peak_bytes() -> int:
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return 0
+    sums: List[int] = [cuda.max_memory_allocated(index) for index in range(cuda.device_count())]
+    return sum(sums)
+
+
+def _announce() -> None:
+    """A hint for the proxy, in the folder that it watches; it finds the page by itself, a little later."""
+    run_dir = os.environ.get("MIDSTEP_RUN")
+    if run_dir:
+        try:
+            folder = os.path.join(run_dir, "mailboxes")
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, "meter-%d" % os.getpid()), "w"):
+                pass
+        except OSError:
+            pass
+
+
+def _in_child() -> None:
+    """A forked child's steps are its own."""
+    global _meter, _words, _count, _lock
+    meter, _meter, _words = _meter, None, None
+    _count, _lock = itertools.count(1), threading.Lock()
+    nesting.inside = False
+    if meter is not None:
+        meter.close()
+
+
+os.register_at_fork(after_in_child=_in_child)
