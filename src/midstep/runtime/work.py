@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Callable, List, Optional, Sequence
 
@@ -14,6 +13,7 @@ from torch import futures
 
 from ..mailbox.contract import ChannelError, ChannelTimeout, Ticket
 from . import turns
+from .callbacks import pool, when_all
 from .torch_types import Work, create_work_from_future, torch_error
 from .watchdog import Watchdog
 
@@ -26,7 +26,6 @@ _DEFERRED_S = 0.2
 _finishing = threading.Lock()
 Future: Any = futures.Future
 _watchdog = Watchdog()
-_workers: Optional[ThreadPoolExecutor] = None
 
 
 def _keeps_python_work() -> bool:
@@ -225,12 +224,12 @@ class OpFuture(Future):
         """Have the mailbox's thread resolve it."""
         work = self._work
         if work is not None:
-            _when_all(work.tickets, self.resolve_from_thread)
+            when_all(work.tickets, self.resolve_from_thread)
 
     def resolve_from_thread(self) -> None:
         """As ``resolve``, in the mailbox's own thread, which must not run callbacks: they may block."""
         if self._has_callbacks:
-            _pool().submit(self.resolve)
+            pool().submit(self.resolve)
         else:
             self.resolve()
 
@@ -258,32 +257,6 @@ class OpFuture(Future):
             return self._unresolved.pop()
         except IndexError:
             return False
-
-
-def _when_all(tickets: Sequence[Ticket], fn: Callable[[], None]) -> None:
-    """Call ``fn`` once when every ticket is done."""
-    if len(tickets) == 1:
-        tickets[0].add_done_callback(fn)
-        return
-    left = list(range(len(tickets)))
-    lock = threading.Lock()
-
-    def one() -> None:
-        with lock:
-            left.pop()
-            last = not left
-        if last:
-            fn()
-
-    for ticket in tickets:
-        ticket.add_done_callback(one)
-
-
-def _pool() -> ThreadPoolExecutor:
-    global _workers
-    if _workers is None:
-        _workers = ThreadPoolExecutor(max_workers=64, thread_name_prefix="midstep-callbacks")
-    return _workers
 
 
 def dist_error(error: ChannelError, timeout_s: Optional[float] = None) -> BaseException:
