@@ -1,0 +1,55 @@
+"""What becomes of each job, kept by the core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from midstep.sim.trace import Job
+
+if TYPE_CHECKING:
+    from midstep.sim.policy import Grant
+
+NEVER = -1
+
+
+@dataclass(slots=True)
+class Record:
+    """One job. ``left_s``: work that is left, in seconds at rate 1, as of ``since_s``; from then on it
+    shrinks, while the job has devices. ``ends_s``: when that comes to its end, if nothing changes."""
+
+    job: Job
+    left_s: float
+    grant: Grant | None = None
+    rate: float = 1.0
+    since_s: int = NEVER  # the present stretch makes progress from here on
+    granted_s: int = NEVER  # the present stretch began
+    ends_s: int = NEVER
+    first_s: int = NEVER
+    end_s: int = NEVER
+    run_s: int = 0  # time with devices, of stretches that are over
+    held_device_s: float = 0.0  # device time with them
+    lost_device_s: float = 0.0  # of that, without progress or done again
+    stops: int = 0
+    moves: int = 0
+    refused: str = ""  # it was not admitted, and why
+
+    def left_at(self, now_s: int) -> float:
+        """Work that is left at a moment."""
+        if self.grant is None or now_s <= self.since_s:
+            return self.left_s
+        return max(0, self.left_s - (now_s - self.since_s) * self.rate)
+
+    def run_at(self, now_s: int) -> int:
+        """Time with devices up to a moment."""
+        return self.run_s + (now_s - self.granted_s if self.grant is not None else 0)
+
+    @property
+    def jct_s(self) -> int:
+        """From submission to end."""
+        return self.end_s - self.job.submit_s
+
+    @property
+    def wait_s(self) -> int:
+        """Time without devices, from submission to end."""
+        return self.jct_s - self.run_s

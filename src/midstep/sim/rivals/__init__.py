@@ -1,0 +1,1 @@
+"""Policies to compare with, each in one small file, as published."""
