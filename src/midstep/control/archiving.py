@@ -1,0 +1,284 @@
+"""The controller's side of archiving: says what shall be archived, forgotten and collected, runs the archiver
+process (one at a time, of the lowest priority), and removes raw folders that are not needed any more.
+
+What shall be follows from the jobs' records at any time, so nothing is lost with the controller:
+
+- of every living job the newest snapshot and the one before it are archived;
+- its raw folder stays while it is the newest snapshot of a job that stands still, else goes when the archive
+  has it;
+- the archive keeps the two newest of a living job, and none of one that is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from midstep.control.hurry import Hurry, Running
+from midstep.control.service import Service
+from midstep.control.snapshots import Vaults
+from midstep.engine.effects import Log
+from midstep.engine.record import JobRecord
+from midstep.env import Clock
+from midstep.model.job import SnapshotRef
+from midstep.model.lifecycle import Stage
+from midstep.vault.archive.archive import job_of
+from midstep.vault.archive.orders import News, Orders, news_of, to_json
+from midstep.vault.archive.retention import KEEP, Rule
+
+LOG = logging.getLogger("midstep.control")
+_HOPELESS = ("SnapshotMissing", "SnapshotIncomplete", "Fenced")  # again will not help
+_FIRST_RETRY_S, _LAST_RETRY_S = 5.0, 600.0
+_MOST_RULES = 200  # one run's: the rest comes with the next
+
+
+class Archiving:
+    """``command``: the archiver's, without its options; empty: nothing is archived."""
+
+    def __init__(
+        self, service: Service, vaults: Vaults, clock: Clock, command: Sequence[str], owner: str
+    ) -> None:
+        self._service, self._vaults, self._clock = service, vaults, clock
+        self._command, self._owner = tuple(command), owner
+        self._wake = asyncio.Event()
+        self._generations: dict[tuple[str, str], int] = {}  # region, job -> ours
+        self._rules: dict[str, dict[str, Rule]] = {region: {} for region in vaults.regions}  # not applied yet
+        self._hopeless: set[str] = set()
+        self._hurt: dict[str, set[str]] = {region: set() for region in vaults.regions}  # not mended yet
+        self._refused: set[str] = set()  # jobs whose rule could not be applied just now
+        self.hurry = Hurry()
+        self._failures = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        service.on_change.append(self._changed)
+
+    async def run(self) -> None:
+        """Until cancelled, which ends the archiver, too."""
+        if not self._command:
+            return
+        needed = self._needed()
+        for record in self._service.records.values():
+            self._expect(record.job_id, needed)
+        try:
+            while True:
+                self._wake.clear()
+                done = [await self._work(region) for region in self._vaults.regions]
+                if not all(done):
+                    self._again_later()
+                await self._wake.wait()
+        finally:
+            self.hurry.stop()
+            for task in self._tasks:
+                task.cancel()
+
+    def hasten(self, region: str, snapshot_id: str, reason: str = "") -> bool:
+        """Have a snapshot archived now, because somebody waits; `hurry` tells how it goes. Whether anything
+        can be archived at all."""
+        if not self._command:
+            return False
+        job_id = job_of(snapshot_id)
+        number = self._generations.get((region, job_id))
+        owned = {job_id: number} if number is not None else {}
+        claim = () if owned else (job_id,)
+        orders = Orders({snapshot_id: reason}, owned, claim, owner=self._owner)
+        self.hurry.start(region, snapshot_id, orders, self._archiver)
+        return True
+
+    def _changed(self, before: JobRecord | None, after: JobRecord) -> None:
+        if not self._command:
+            return
+        if _leaves_region(after) and (before is None or before.snapshot != after.snapshot):
+            assert after.snapshot is not None
+            self.hasten(after.snapshot.region, after.snapshot.snapshot_id, _reason(after))
+        held = _snapshots(before) if before is not None else ()
+        if held != _snapshots(after):
+            needed = self._needed()
+            for job_id in {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *_snapshots(after)))}:
+                self._expect(job_id, needed)
+            self._wake.set()
+        if before is not None and before.damaged != after.damaged:
+            for hurt in self._hurt.values():
+                hurt.update(set(after.damaged) - set(before.damaged))
+            self._wake.set()
+        self._release(after)
+
+    def _expect(self, job_id: str, needed: Mapping[str, tuple[str, ...]]) -> None:
+        """The rule for a job's archived snapshots, in every region that it may have been in."""
+        record = self._service.records.get(job_id)
+        keep = KEEP if record is not None and record.stage is not Stage.OVER else 0
+        for rules in self._rules.values():
+            rules[job_id] = Rule(job_id, keep, needed.get(job_id, ()))
+
+    def _needed(self) -> dict[str, tuple[str, ...]]:
+        """Job -> its snapshots that any job would go on from: jobs may start from those of others."""
+        found: dict[str, set[str]] = {}
+        for record in self._service.records.values():
+            for ref in _snapshots(record):
+                found.setdefault(job_of(ref.snapshot_id), set()).add(ref.snapshot_id)
+        return {job_id: tuple(sorted(names)) for job_id, names in found.items()}
+
+    def _release(self, record: JobRecord) -> None:
+        """Remove raw folders that are archived and that nobody is about to read. They are out of sight at
+        once: the engine may order a restore in the next moment."""
+        for ref in _snapshots(record):
+            if any(_may_read(each, ref) for each in (record, *self._service.records.values())):
+                continue
+            if ref.snapshot_id in self._vaults.durable and self._vaults.hide(ref.snapshot_id):
+                self._spawn(self._vaults.clear(ref.snapshot_id))
+
+    def _orders(self, region: str) -> Orders | None:
+        living = [record for record in self._service.records.values() if record.stage is not Stage.OVER]
+        store: dict[str, str] = {}
+        for record in living:
+            for ref in reversed(_snapshots(record)):  # the older one first
+                known = ref.snapshot_id in self._vaults.durable or ref.snapshot_id in self._hopeless
+                known = known or (region, record.job_id) in self.hurry.now
+                if ref.region == region and not known:
+                    store[ref.snapshot_id] = _reason(record)
+        rules = dict(list(self._rules[region].items())[:_MOST_RULES])
+        hurt, self._hurt[region] = tuple(sorted(self._hurt[region])), set()
+        if not store and not rules and not hurt:
+            return None
+        owned = {job: number for (where, job), number in self._generations.items() if where == region}
+        taken = {*owned, *(job_id for where, job_id in self.hurry.now if where == region)}
+        mine = tuple(r.job_id for r in living if r.job_id not in taken and _snapshots(r))
+        for job_id in rules:
+            del self._rules[region][job_id]
+        return Orders(store, owned, mine, tuple(rules.values()), bool(rules), hurt, self._owner)
+
+    async def _work(self, region: str) -> bool:
+        """Whether all that was to do in a region is done."""
+        orders = self._orders(region)
+        if orders is None:
+            return True
+        self._refused.clear()
+        code, error = await self._archiver(region, orders)
+        if code != 0:
+            words = f"{code}: {error}" if error else f"{code}"
+            LOG.warning("the archiver of region %s ended with %s", region, words)
+            again = [rule for rule in orders.retain if code != 1 or rule.job_id in self._refused]
+            self._rules[region] = {**{rule.job_id: rule for rule in again}, **self._rules[region]}
+            self._hurt[region].update(orders.mend if code != 1 or "" in self._refused else ())
+        elif self._rules[region]:
+            self._wake.set()
+        return code == 0
+
+    async def _archiver(self, region: str, orders: Orders, eager: bool = False) -> tuple[int, str]:
+        """Run it; its exit code, and the last error that belongs to no snapshot. ``eager``: at normal
+        priority."""
+        pipe = asyncio.subprocess.PIPE
+        words = (*self._command, "--vault", str(self._vaults.root(region)), *(["--eager"] if eager else ()))
+        try:
+            process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
+        except OSError as error:
+            return 2, str(error)
+        assert process.stdin is not None and process.stdout is not None
+        last = ""
+        running = Running(region, orders, process.pid)
+        self.hurry.running.append(running)
+        try:
+            process.stdin.write(to_json(orders).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                await process.stdin.drain()
+            process.stdin.close()
+            async for line in process.stdout:
+                with contextlib.suppress(ValueError, TypeError):
+                    last = self._hear(region, news_of(line.decode())) or last
+            return await process.wait(), last
+        finally:
+            self.hurry.running.remove(running)
+            self.hurry.tell()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    def _hear(self, region: str, news: News) -> str:
+        self.hurry.hear(news)
+        match news.what:
+            case "claimed":
+                self._generations[region, news.job_id] = news.generation
+            case "archived":
+                self._failures = 0
+                self._archived(news)
+            case "failed" if news.snapshot_id:
+                self._failed(news)
+            case "failed":
+                LOG.warning("archive of region %s: %s %s", region, news.job_id, news.error)
+                if news.kind not in _HOPELESS:
+                    self._refused.add(news.job_id)
+                return news.error
+            case "collected":
+                self._service.note("", Log("archive", f"collected in region {region}", "", None, news.nbytes))
+            case "mended" if news.nbytes:
+                words = f"{news.nbytes} damaged chunks in region {region} are not used any more: {news.error}"
+                self._service.note("", Log("archive", words))
+            case _:
+                pass
+        return ""
+
+    def _archived(self, news: News) -> None:
+        self._vaults.durable.add(news.snapshot_id)
+        record = self._service.records.get(news.job_id)
+        if record is None:
+            return
+        if not news.again:
+            share = 100 * news.new_bytes / news.nbytes if news.nbytes else 0.0
+            words = f"{news.snapshot_id} is archived: {share:.1f} % of {news.nbytes} bytes were new"
+            log = Log("archive", words, "", news.duration_s, news.stored_bytes)
+            self._service.note(news.job_id, log)
+        self._release(record)
+
+    def _failed(self, news: News) -> None:
+        record = self._service.records.get(news.job_id)
+        gone = record is None or news.snapshot_id not in [ref.snapshot_id for ref in _snapshots(record)]
+        if gone:  # replaced meanwhile
+            return
+        LOG.warning("snapshot %s is not archived: %s", news.snapshot_id, news.error)
+        if self._failures == 0 or news.kind in _HOPELESS:
+            self._service.note(
+                news.job_id, Log("archive", f"{news.snapshot_id} is not archived: {news.error}")
+            )
+        if news.kind in _HOPELESS:
+            self._hopeless.add(news.snapshot_id)
+
+    def _again_later(self) -> None:
+        delay_s = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2**self._failures)
+        self._failures += 1
+
+        async def wake() -> None:
+            await self._clock.sleep(delay_s)
+            self._wake.set()
+
+        self._spawn(wake())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _snapshots(record: JobRecord) -> tuple[SnapshotRef, ...]:
+    """Its complete ones, the newest first."""
+    return tuple(ref for ref in (record.snapshot, record.older) if ref is not None)
+
+
+def _may_read(record: JobRecord, ref: SnapshotRef) -> bool:
+    """Whether nodes read its folders, or may be told to in the next moment."""
+    if ref == record.snapshot and record.stage not in (Stage.RUNNING, Stage.OVER):
+        return True
+    return ref == record.source and record.stage in (Stage.HOLDING, Stage.JOINING)
+
+
+def _leaves_region(record: JobRecord) -> bool:
+    """It was cut, and goes on in another region: what it is cut into is waited for there."""
+    if record.stage is not Stage.RELEASING or record.snapshot is None or record.next is None:
+        return False
+    return record.next.region != record.snapshot.region
+
+
+def _reason(record: JobRecord) -> str:
+    """Why its newest snapshot was taken."""
+    move = record.move or (record.moves[-1] if record.moves else None)
+    return move.kind if move is not None else ""

@@ -1,0 +1,158 @@
+"""What is wrong with an archive: the oracle of many tests. Reads only.
+
+Without ``deep``: all manifests, indexes and sizes. With it every byte of every pack is read, and every chunk
+hashed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from midstep.vault.archive.archive import SNAPSHOTS, Archive
+from midstep.vault.archive.leases import collector, is_void, writers
+from midstep.vault.archive.manifest import ArchivedSnapshot
+from midstep.vault.errors import ChunkDamaged, Damaged, FormatUnknown, SnapshotMissing
+from midstep.vault.store.content import ChunkId, PackInfo
+
+Report = Callable[[int, int], None]
+
+
+class Grade(enum.StrEnum):
+    """How bad it is."""
+
+    DAMAGE = "damage"  # snapshots cannot be restored, or the next thing that breaks hurts them
+    WASTE = "waste"  # bytes too many: a collection removes them
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing. ``snapshots``: those that cannot be restored because of it."""
+
+    grade: Grade
+    object: str
+    what: str
+    snapshots: tuple[str, ...] = ()
+
+
+def check(archive: Archive, deep: bool = False, progress: Report | None = None) -> list[Finding]:
+    """All that is found, damage first. ``progress``: bytes read, of how many. BackendError."""
+    repository = archive.repository
+    repository.refresh()
+    snapshots, findings = _manifests(archive)
+    findings += [Finding(Grade.DAMAGE, _object_in(error), str(error)) for error in repository.damage]
+    users = _users(snapshots)
+    findings += _unknown_chunks(archive, snapshots)
+    packs = list(repository.packs())
+    sizes = {info.name: info.size for info in archive.backend.list("packs")}
+    findings += _sizes(packs, sizes, users)
+    if deep:
+        whole = [pack for pack in packs if sizes.get(pack.name) == pack.size]
+        findings += _deep(archive, whole, users, progress or (lambda done, total: None))
+    findings += _waste(archive, sizes)
+    return sorted(findings, key=lambda finding: (finding.grade, finding.object, finding.what))
+
+
+def damaged_snapshots(findings: Iterable[Finding]) -> list[str]:
+    """Those that cannot be restored."""
+    return sorted({snapshot_id for finding in findings for snapshot_id in finding.snapshots})
+
+
+def _manifests(archive: Archive) -> tuple[list[ArchivedSnapshot], list[Finding]]:
+    found: list[ArchivedSnapshot] = []
+    wrong: list[Finding] = []
+    for snapshot_id in archive.snapshot_ids():
+        name = f"{SNAPSHOTS}/{snapshot_id.rpartition('-')[0] or '_'}/{snapshot_id}"
+        try:
+            snapshot = archive.load(snapshot_id)
+        except SnapshotMissing:
+            continue  # forgotten meanwhile
+        except (Damaged, FormatUnknown) as error:
+            wrong.append(Finding(Grade.DAMAGE, name, str(error), (snapshot_id,)))
+            continue
+        if snapshot.snapshot_id != snapshot_id:
+            words = f"{name} holds the manifest of {snapshot.snapshot_id}"
+            wrong.append(Finding(Grade.DAMAGE, name, words, (snapshot_id,)))
+        found.append(snapshot)
+    return found, wrong
+
+
+def _users(snapshots: Collection[ArchivedSnapshot]) -> dict[ChunkId, list[str]]:
+    users: dict[ChunkId, list[str]] = defaultdict(list)
+    for snapshot in snapshots:
+        for chunk in set(snapshot.ids()):
+            users[chunk].append(snapshot.snapshot_id)
+    return users
+
+
+def _unknown_chunks(archive: Archive, snapshots: Collection[ArchivedSnapshot]) -> list[Finding]:
+    findings: list[Finding] = []
+    for snapshot in snapshots:
+        if gone := archive.repository.missing(snapshot.ids()):
+            words = f"{len(gone)} chunks that it needs are in no index, one is {min(gone).hex()[:16]}"
+            name = f"{SNAPSHOTS}/{snapshot.job_id}/{snapshot.snapshot_id}"
+            findings.append(Finding(Grade.DAMAGE, name, words, (snapshot.snapshot_id,)))
+    return findings
+
+
+def _sizes(
+    packs: Iterable[PackInfo], sizes: dict[str, int], users: dict[ChunkId, list[str]]
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for pack in packs:
+        found = sizes.get(pack.name)
+        if found != pack.size:
+            words = "is gone" if found is None else f"has {found} bytes instead of {pack.size}"
+            lost = (it.chunk for it in pack.chunks if it.offset + it.stored > (found or 0))
+            hurt = _hurt(lost, users)
+            findings.append(Finding(Grade.DAMAGE, pack.name, f"the pack {words}", hurt))
+    return findings
+
+
+def _deep(
+    archive: Archive, packs: list[PackInfo], users: dict[ChunkId, list[str]], report: Report
+) -> list[Finding]:
+    findings: list[Finding] = []
+    total, done = sum(pack.size for pack in packs), 0
+    for pack in packs:
+        report(done, total)
+        errors = archive.repository.verify(pack.name)
+        for error in errors:
+            findings.append(Finding(Grade.DAMAGE, pack.name, str(error), _hurt_by(error, pack, users)))
+        done += pack.size
+    report(done, total)
+    return findings
+
+
+def _hurt_by(error: Damaged, pack: PackInfo, users: dict[ChunkId, list[str]]) -> tuple[str, ...]:
+    """The chunks that the error names; a pack whose own description is damaged can still be read by index."""
+    if not isinstance(error, ChunkDamaged):
+        return ()
+    words = str(error)
+    named = [stored.chunk for stored in pack.chunks if stored.chunk.hex()[:16] in words]
+    return _hurt(named or (stored.chunk for stored in pack.chunks), users)
+
+
+def _hurt(chunks: Iterable[ChunkId], users: dict[ChunkId, list[str]]) -> tuple[str, ...]:
+    return tuple(sorted({snapshot for chunk in chunks for snapshot in users.get(chunk, ())}))
+
+
+def _waste(archive: Archive, sizes: dict[str, int]) -> list[Finding]:
+    found = [
+        Finding(Grade.WASTE, name, f"{sizes.get(name, 0)} bytes that no index names: left by a writer")
+        for name in archive.repository.orphans()
+    ]
+    for name, holder in writers(archive.backend):
+        if holder is None or is_void(holder, archive.clock):
+            found.append(Finding(Grade.WASTE, name, "a lease of a writer that was killed"))
+    if (holder := collector(archive.backend)) is not None and is_void(holder, archive.clock):
+        found.append(Finding(Grade.WASTE, "leases/collector", "a collector was killed in the middle"))
+    return found
+
+
+def _object_in(error: Damaged) -> str:
+    """The object's name in a message of the store."""
+    words = (word.strip(",.:;()'`") for word in str(error).split())
+    return next((word for word in words if word.startswith(("packs/", "index/"))), "index")
