@@ -35,14 +35,19 @@ def memory_folder(path: Path) -> Generator[None]:
 
 @contextmanager
 def fleet(
-    regions: int = 1, nodes: int = 1, devices: int = 2, *, vaults_in_memory: bool = False
+    regions: int = 1,
+    nodes: int = 1,
+    devices: int = 2,
+    *,
+    vaults_in_memory: bool = False,
+    state: Path | None = None,
 ) -> Generator[FleetClient]:
-    """`midstep up` in a temporary state folder; at the end `down`, and nothing of it is left."""
+    """`midstep up` in a temporary state folder, or this one; at the end `down`, and nothing of it is left."""
     if os.geteuid() != 0:
         raise Skip("virtual nodes need root")
     if find_criu() is None:
         raise Skip("no CRIU 4.1 here: `midstep doctor --fix`")
-    state = Path(tempfile.mkdtemp(prefix="midstep-bench-"))
+    state = state or Path(tempfile.mkdtemp(prefix="midstep-bench-"))
     shape = ("--regions", str(regions), "--nodes", str(nodes), "--devices", str(devices))
     try:
         with memory_folder(state / "vaults") if vaults_in_memory else nullcontext():

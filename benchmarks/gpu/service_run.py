@@ -134,9 +134,7 @@ def submit(client: FleetClient, name: str, node: str, ranks: int, *words: str, d
     env["PATH"] = f"{Path(sys.executable).parent}:{env.get('PATH', '')}"
     blob = client.upload(*pack(scan(JOBS)))
     command = ("torchrun", f"--nproc_per_node={ranks}", *words) if ranks > 1 else (sys.executable, *words)
-    request = JobRequest(
-        command, devices, ranks, name, env=env, workdir_blob=blob, node=node or None
-    )
+    request = JobRequest(command, devices, ranks, name, env=env, workdir_blob=blob, node=node or None)
     view = client.submit(request)
     return Run(client, name, view.job_id, ranks)
 

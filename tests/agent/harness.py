@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,7 +19,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -30,6 +28,8 @@ from midstep.agent.install.criu_find import find_criu
 from midstep.model.fleet import Device
 from midstep.model.job import JobSpec, NodePlace, RankPlace, SnapshotRef
 from midstep.model.phase import Goal, JobOnNode, Phase
+from midstep.vault.archive.manifest import encode
+from midstep.vault.archive.shipping import frames, split_ids
 from midstep.vault.snapshots import Snapshots
 from midstep.wire.agent import (
     FROM_AGENT,
@@ -73,7 +73,8 @@ class Controller:
         routes = [
             WebSocketRoute("/v1/agents", self._serve),
             Route("/v1/internal/blobs/{blob}", self._blob),
-            Route("/v1/internal/vault/{region}/{snapshot}", self._snapshot),
+            Route("/v1/internal/vault/{region}/{snapshot}", self._manifest),
+            Route("/v1/internal/vault/{region}/chunks", self._chunks, methods=["POST"]),
         ]
         app = Starlette(routes=routes)
         config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
@@ -174,18 +175,24 @@ class Controller:
         body = self.blobs.get(request.path_params["blob"])
         return Response(body) if body is not None else Response("no such blob", 404)
 
-    async def _snapshot(self, request: Request) -> Response:
+    async def _manifest(self, request: Request) -> Response:
         self.fetches.append(request.url.path)
-        vault = Snapshots(self._vaults[request.path_params["region"]])
-        return Response(await asyncio.to_thread(_tar, vault.path(request.path_params["snapshot"])))
+        region, name = request.path_params["region"], request.path_params["snapshot"]
+        return Response(await asyncio.to_thread(_archived, self._vaults[region], name))
+
+    async def _chunks(self, request: Request) -> Response:
+        archive = Snapshots(self._vaults[request.path_params["region"]]).archive()
+        assert archive is not None
+        return StreamingResponse(frames(archive, split_ids(await request.body())))
 
 
-def _tar(folder: Path) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-    return buffer.getvalue()
+def _archived(root: Path, name: str) -> bytes:
+    vault = Snapshots(root)
+    archive = vault.archive(create=True)
+    assert archive is not None
+    if not archive.exists(name):
+        archive.store(vault.path(name), vault.verify(name), 0)
+    return encode(archive.load(name))
 
 
 class NodeBox:

@@ -99,7 +99,7 @@ async def dumped(fleet: Fleet, node: NodeBox, spec: JobSpec) -> tuple[SnapshotRe
     return SnapshotRef("s-1", "north", report.nbytes), report.store
 
 
-@pytest.mark.parametrize("point", points("hold", "fetch", "copy", "restore", "reconnect"))
+@pytest.mark.parametrize("point", points("hold", "transfer", "fetch", "copy", "restore", "reconnect"))
 async def test_during_a_restore(fleet: Fleet, point: str) -> None:
     """On a node of another region, so that the fetch is real; tried again from the same snapshot."""
     spec = counting(COUNT)

@@ -23,6 +23,7 @@ COMMANDS = [
     "pull",
     "ps",
     "show",
+    "top",
     "logs",
     "nodes",
     "events",

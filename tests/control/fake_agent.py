@@ -56,6 +56,7 @@ class FakeAgent:
         self.url, self.token, self.node, self.fails = url, token, node, fails
         self.vault = Snapshots(vault)
         self.jobs: dict[str, JobOnNode] = {}
+        self._reached: set[tuple[object, ...]] = set()
         self.history: list[tuple[str, int, Goal]] = []  # what was asked, once each
         self.wanted: dict[str, Assignment] = {}
         self.refused: str | None = None
@@ -139,9 +140,12 @@ class FakeAgent:
                 del self.jobs[job_id]
         for wanted in assignments if self.obeys else ():
             key = (wanted.job_id, wanted.epoch, wanted.goal)
+            if (*key, wanted.target) in self._reached:
+                continue
+            self._reached.add((*key, wanted.target))  # checkpoints repeat goals under one epoch
             if key not in self.history:
                 self.history.append(key)
-                self._reach(wanted)
+            self._reach(wanted)
         await self.report()
 
     def _reach(self, wanted: Assignment) -> None:
@@ -157,7 +161,10 @@ class FakeAgent:
         phase = Phase.FAILED if failure else _REACHED[wanted.goal]
         report = JobOnNode(wanted.job_id, wanted.epoch, phase, 5000, ranks, failure, steps)
         if phase is Phase.DUMPED and wanted.target is not None:
-            report = replace(report, store=self._dump(wanted, wanted.target), nbytes=3)
+            store = self._dump(wanted, wanted.target)
+            report = replace(report, store=store, nbytes=3, target=wanted.target)
+        if phase is Phase.RUNNING:
+            report = replace(report, stored=wanted.target)
         self.jobs[wanted.job_id] = report
 
     def _dump(self, wanted: Assignment, target: str) -> dict[str, str]:

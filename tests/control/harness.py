@@ -82,11 +82,16 @@ async def until(condition: Callable[[], bool], rounds: int = 500) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    root: Path, regions: tuple[str, ...] = ("east", "west"), beat_s: float = 0.2
+    root: Path,
+    regions: tuple[str, ...] = ("east", "west"),
+    beat_s: float = 0.2,
+    archiver: tuple[str, ...] = (),
+    state: str = "state",
 ) -> AsyncIterator[Fleet]:
     """A controller over ``root``, until the end of the block."""
     vaults = {region: root / region for region in regions}
-    region = Region.open(Settings(root / "state", "test", TOKEN, vaults, heartbeat_s=beat_s))
+    settings = Settings(root / state, "test", TOKEN, vaults, heartbeat_s=beat_s, archiver=archiver)
+    region = Region.open(settings)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     options = uvicorn.Config(build(region), log_level="warning", log_config=None, timeout_graceful_shutdown=1)

@@ -21,6 +21,8 @@ class Entry:
     failure: Failure | None = None
     tried: tuple[int, Goal] | None = None
     dumped: str | None = None  # the cut at which the processes stand
+    made: str | None = None  # the checkpoint whose part is in memory
+    stored: str | None = None  # the one whose part has been brought from there into the vault
     origin: str = ""  # the cut that the processes went on from last; '': started anew
 
 
@@ -30,6 +32,7 @@ class ModelNode:
     def __init__(self, name: str, vault: dict[str, set[int]] | None = None) -> None:
         self.name = name
         self.vault = vault if vault is not None else {}  # snapshot -> ranks with an image, on all nodes
+        self.damaged: set[str] = set()  # snapshots that cannot be read any more, on all nodes
         self.jobs: dict[str, Entry] = {}
         self.inbox: list[Order] = []
         self.sick: Failure | None = None
@@ -46,7 +49,9 @@ class ModelNode:
 
     def _report(self, job_id: str, entry: Entry) -> JobOnNode:
         ranks = tuple(RankStatus(rank, entry.exits.get(rank)) for rank in entry.ranks)
-        return JobOnNode(job_id, entry.epoch, entry.phase, 5000, ranks, entry.failure)
+        target = entry.dumped if entry.phase is Phase.DUMPED else None
+        report = JobOnNode(job_id, entry.epoch, entry.phase, 5000, ranks, entry.failure, target=target)
+        return replace(report, stored=entry.stored)
 
     def obey(self, order: Order) -> None:
         """Carry out one order, whole or not at all."""
@@ -55,6 +60,9 @@ class ModelNode:
             return
         failed_before = entry is not None and entry.tried == (order.epoch, order.goal)
         if failed_before and order.goal is not Goal.GONE:  # cleaning up is tried again
+            return
+        if entry is not None and order.goal is Goal.RUN and order.target and entry.phase is Phase.RUNNING:
+            self._store(order, entry)
             return
         done = entry is not None and entry.epoch == order.epoch and entry.phase in _DONE[order.goal]
         if done and not (entry and order.goal is Goal.DUMP and entry.dumped != order.target):
@@ -88,6 +96,9 @@ class ModelNode:
             else:
                 self._lack(order, replace(entry, ranks=tuple(sorted(here))), cut)
             return
+        if cut in self.damaged:
+            self._spoilt(order, cut)
+            return
         if cut is not None and not set(_ranks(order)) <= self.images(cut):
             self._lack(order, None, cut)
             return
@@ -111,6 +122,18 @@ class ModelNode:
             entry, epoch=order.epoch, phase=Phase.FAILED, failure=failure, tried=(order.epoch, order.goal)
         )
 
+    def _spoilt(self, order: Order, cut: str) -> None:
+        failure = Failure("fetch", f"{cut} is damaged", Fault.SNAPSHOT, intact=False)
+        aim = (order.epoch, order.goal)
+        failed = Entry(order.epoch, Phase.FAILED, _ranks(order), failure=failure, tried=aim)
+        self.jobs[order.job_id] = failed
+
+    def fence(self) -> None:
+        """The controller was lost for too long: nothing runs any more."""
+        for job_id, entry in self.jobs.items():
+            if entry.running:
+                self.jobs[job_id] = replace(entry, phase=Phase.PROXY_LOST, running=False)
+
     def _run(self, order: Order, entry: Entry | None) -> None:
         if entry is None or entry.epoch < order.epoch:
             lost = Failure("reconnect", "nothing here", Fault.TRANSIENT, intact=False)
@@ -126,10 +149,20 @@ class ModelNode:
         if entry.phase in (Phase.RUNNING, Phase.DUMPED, Phase.HELD):
             self.jobs[order.job_id] = replace(entry, phase=Phase.DUMPED, running=False, dumped=order.target)
             assert order.target is not None
+            if order.keep:
+                self.jobs[order.job_id] = replace(self.jobs[order.job_id], made=order.target, stored=None)
+                return
             homes = {rank.home for rank in order.place.ranks}
             leaving = homes if order.leaving is None else set(order.leaving)
             ranks = {rank.rank for rank in order.place.ranks if rank.home in leaving}
             self.vault.setdefault(order.target, set()).update(ranks)
+
+    def _store(self, order: Order, entry: Entry) -> None:
+        """Bring what was made at a cut into the vault, while the ranks run on."""
+        if entry.made == order.target and entry.epoch == order.epoch:
+            assert order.target is not None
+            self.vault.setdefault(order.target, set()).update(_ranks(order))
+            self.jobs[order.job_id] = replace(entry, made=None, stored=order.target)
 
     def _fail(self, order: Order, entry: Entry | None, failure: Failure) -> None:
         entry = entry or Entry(order.epoch, Phase.FAILED, _ranks(order))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from midstep.engine.check import check, check_step
 from midstep.engine.effects import Effect
@@ -38,11 +38,12 @@ class Play:
 
     world_size: int = 1
     now_s: float = 1000.0
+    retries: int = 0
     record: JobRecord = field(init=False)
     effects: list[Effect] = field(default_factory=list[Effect])
 
     def __post_init__(self) -> None:
-        spec = JobSpec(("python", "x.py"), self.world_size, self.world_size)
+        spec = JobSpec(("python", "x.py"), self.world_size, self.world_size, retries=self.retries)
         self.record = step(None, Submitted("j-1", spec), self.now_s).record
 
     def happens(self, event: Event, after_s: float = 1.0) -> Play:
@@ -78,6 +79,8 @@ class Play:
         epoch: int | None = None,
         exits: dict[int, int] | None = None,
         failure: Failure | None = None,
+        stored: bool = False,
+        not_stored: str = "",
     ) -> Play:
         """One node reports."""
         places = [p for p in self.record.nodes if p.node == node]
@@ -85,7 +88,10 @@ class Play:
         ranks = tuple(RankStatus(r, (exits or {}).get(r)) for r in numbers)
         number = self.record.epoch if epoch is None else epoch
         store = {"k": "dg=="} if phase is Phase.DUMPED else {}
-        report = JobOnNode("j-1", number, phase, 5000, ranks, failure, store=store)
+        target = self.record.pending if phase is Phase.DUMPED else None
+        storing = self.record.storing.snapshot_id if stored and self.record.storing else None
+        report = JobOnNode("j-1", number, phase, 5000, ranks, failure, store=store, target=target)
+        report = replace(report, stored=storing, not_stored=not_stored)
         return self.happens(NodeReported(node, report))
 
     def fails(
@@ -95,9 +101,11 @@ class Play:
         return self.reports(node, Phase.FAILED, failure=Failure(step, message, fault, intact))
 
     def commits(self) -> Play:
-        """The pending snapshot is committed."""
-        assert self.record.pending is not None and self.record.placement is not None
-        reference = SnapshotRef(self.record.pending, self.record.placement.region, 42)
+        """The snapshot that is being made or stored is committed."""
+        storing = self.record.storing
+        name = storing.snapshot_id if storing else self.record.pending
+        assert name is not None and self.record.placement is not None
+        reference = SnapshotRef(name, self.record.placement.region, 42)
         return self.happens(SnapshotCommitted(reference, 0.5))
 
     def commit_fails(self, fault: Fault = Fault.JOB_STATE) -> Play:
@@ -113,6 +121,12 @@ class Play:
     def runs(self, *nodes: str, in_place: bool = False) -> Play:
         """From the queue to running."""
         return self.placed(*nodes, in_place=in_place).all(Phase.HELD).all(Phase.RUNNING)
+
+    def stores(self) -> Play:
+        """Every node has brought its part of the checkpoint into the vault, and it is committed."""
+        for place in self.record.nodes:
+            self.reports(place.node, Phase.RUNNING, stored=True)
+        return self.commits()
 
     def order(self, node: str) -> Order | None:
         """What the node shall do."""

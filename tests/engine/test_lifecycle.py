@@ -12,9 +12,11 @@ from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import IllegalMove, Refused, Stale
 from midstep.engine.events import (
     CancelAsked,
+    CheckpointAsked,
     ControllerRestarted,
     MigrateAsked,
     NodeBack,
+    NodeGone,
     NodeLost,
     Placed,
     ResizeAsked,
@@ -37,6 +39,14 @@ def loses_them(times: int) -> Play:
     for _ in range(times - 1):
         play.fails("a", "run", intact=False).all(Phase.GONE).runs("a", "b")
     return play.fails("a", "run", intact=False)
+
+
+def checkpointing() -> Play:
+    return running().happens(CheckpointAsked())
+
+
+def checkpointed() -> Play:
+    return checkpointing().all(Phase.DUMPED).all(Phase.RUNNING).stores()
 
 
 def suspending() -> Play:
@@ -437,6 +447,101 @@ CASES: list[Case] = [
         Stage.OVER,
         JobState.CANCELLED,
     ),
+    ("checkpointing", checkpointing, Stage.DUMPING, JobState.RUNNING),
+    ("checkpoint dumped", lambda: checkpointing().all(Phase.DUMPED), Stage.JOINING, JobState.RUNNING),
+    ("checkpointed", checkpointed, Stage.RUNNING, JobState.RUNNING),
+    (
+        "checkpoint being stored",
+        lambda: checkpointing().all(Phase.DUMPED).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "suspend is asked for in a checkpoint",
+        lambda: checkpointing().happens(SuspendAsked()).all(Phase.DUMPED).all(Phase.RUNNING),
+        Stage.DUMPING,
+        JobState.SUSPENDING,
+    ),
+    (
+        "processes lost while a checkpoint is being stored",
+        lambda: checkpointing().all(Phase.DUMPED).all(Phase.RUNNING).fails("a", "run", intact=False),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "migration is asked for in a checkpoint",
+        lambda: (
+            checkpointing()
+            .happens(MigrateAsked(region="west"))
+            .all(Phase.DUMPED)
+            .all(Phase.RUNNING)
+            .placed("c", "d", region="west")
+        ),
+        Stage.DUMPING,
+        JobState.MIGRATING,
+    ),
+    (
+        "a checkpoint fails",
+        lambda: checkpointing().fails("b", "dump", Fault.JOB_STATE).all(Phase.HELD).all(Phase.RUNNING),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "processes lost after a checkpoint",
+        lambda: checkpointed().fails("a", "run", intact=False).all(Phase.GONE),
+        Stage.WAITING,
+        JobState.QUEUED,
+    ),
+    (
+        "a rank is killed",
+        lambda: running().reports("b", Phase.RUNNING, exits={1: 137}),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "a rank fails, with a retry left",
+        lambda: Play(2, retries=1).runs("a", "b").reports("b", Phase.RUNNING, exits={1: 3}),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "a rank fails again",
+        lambda: (
+            Play(2, retries=1)
+            .runs("a", "b")
+            .reports("b", Phase.RUNNING, exits={1: 3})
+            .all(Phase.GONE)
+            .runs("a", "b")
+            .reports("b", Phase.RUNNING, exits={1: 3})
+        ),
+        Stage.ENDING,
+        JobState.ENDING,
+    ),
+    (
+        "a node is lost for good",
+        lambda: running().happens(NodeLost("b")).happens(NodeGone("b")).reports("a", Phase.GONE),
+        Stage.WAITING,
+        JobState.QUEUED,
+    ),
+    (
+        "a node is lost for good before anything ran",
+        lambda: resuming().happens(NodeLost("b")).happens(NodeGone("b")).reports("a", Phase.GONE),
+        Stage.WAITING,
+        JobState.QUEUED,
+    ),
+    (
+        "a node is lost for good whose part is in the vault",
+        lambda: (
+            suspending()
+            .all(Phase.DUMPED)
+            .happens(NodeLost("b"))
+            .happens(NodeGone("b"))
+            .commits()
+            .reports("a", Phase.GONE)
+        ),
+        Stage.WAITING,
+        JobState.SUSPENDED,
+    ),
     ("frozen in place", frozen, Stage.FROZEN, JobState.SUSPENDED),
     ("frozen, resume asked", lambda: frozen().happens(ResumeAsked()), Stage.FROZEN, JobState.QUEUED),
     (
@@ -518,13 +623,16 @@ def test_processes_that_may_have_run_are_adopted_and_never_restored_again() -> N
     assert order is not None and order.epoch == 4 and order.source is None, "node b may run already"
 
 
-def test_the_newest_snapshot_is_kept_until_the_job_ends() -> None:
+def test_the_two_newest_snapshots_are_kept_until_the_job_ends() -> None:
     play = resuming().all(Phase.HELD).all(Phase.RUNNING)
     assert play.record.snapshot is not None
+    play.happens(CheckpointAsked()).all(Phase.DUMPED).all(Phase.RUNNING).stores()
+    assert not [e for e in play.effects if isinstance(e, DeleteSnapshot)]
     play.happens(SuspendAsked()).all(Phase.DUMPED).commits()
     assert [e for e in play.effects if isinstance(e, DeleteSnapshot)] == [DeleteSnapshot("j-1-1")]
     play.all(Phase.GONE).happens(CancelAsked())
-    assert [e for e in play.effects if isinstance(e, DeleteSnapshot)][1:] == [DeleteSnapshot("j-1-3")]
+    rest = [DeleteSnapshot("j-1-3"), DeleteSnapshot("j-1-3.1")]
+    assert [e for e in play.effects if isinstance(e, DeleteSnapshot)][1:] == rest
 
 
 def test_old_and_impossible_reports_change_nothing() -> None:

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from midstep.control.scheduler import picture, wants
+from midstep.engine import ahead
 from midstep.engine.check import check, check_step, verify
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Refused
 from midstep.engine.events import (
     CancelAsked,
+    CheckpointAsked,
     ControllerRestarted,
     DeadlinePassed,
     Event,
     MigrateAsked,
     NodeBack,
+    NodeGone,
     NodeLost,
     NodeReported,
     NotPlaced,
@@ -27,6 +30,7 @@ from midstep.engine.events import (
     ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
+    SnapshotCopied,
     SnapshotFailed,
     Submitted,
     SuspendAsked,
@@ -37,7 +41,7 @@ from midstep.engine.step import step
 from midstep.model.fleet import Device, Node, NodeStatus
 from midstep.model.job import JobSpec, SnapshotRef
 from midstep.model.lifecycle import Stage
-from midstep.model.phase import Failure, Fault, JobOnNode, Phase
+from midstep.model.phase import CopyState, CopyStatus, Failure, Fault, JobOnNode, Phase
 from midstep.policy.place import plan
 from tests.engine.model_node import ModelNode
 
@@ -57,6 +61,10 @@ WISHES = (
     MigrateAsked(node="a"),
     MigrateAsked(node="c"),
     MigrateAsked(region="west"),
+    MigrateAsked(region="west", ahead=True),
+    MigrateAsked(region="east", ahead=True),
+    CheckpointAsked(),
+    CheckpointAsked(due=True),
     *(ResizeAsked(devices) for devices in (1, 2, 3, 4)),
 )
 ASKS = st.sampled_from([*WISHES, *WISHES, CancelAsked()])
@@ -80,6 +88,9 @@ class Fleet(RuleBasedStateMachine):
             )
             for name in NAMES
         }
+        self.damaged: set[str] = set()
+        for node in self.nodes.values():
+            node.damaged = self.damaged
         self.commits: list[CommitSnapshot] = []
         self.said: list[tuple[str, JobOnNode]] = []
 
@@ -214,6 +225,39 @@ class Fleet(RuleBasedStateMachine):
         done = SnapshotCommitted(SnapshotRef(effect.snapshot_id, effect.region, 1), 0.1)
         self.take(effect.job_id, done if succeeds else SnapshotFailed(effect.snapshot_id, "no"))
 
+    @precondition(lambda self: self.records)
+    @rule(number=st.integers(0, 2), times=st.integers(1, 3))
+    def checkpoint_and_go_on(self, number: int, times: int) -> None:
+        """Some in a row, with all going well."""
+        for _ in range(times):
+            self.ask(number, CheckpointAsked())
+            self.go_on(3)
+            self.go_on_and_commit(2)
+
+    @rule(state=st.sampled_from(CopyState), megabytes=st.integers(0, 100))
+    def copy_ahead(self, state: CopyState, megabytes: int) -> None:
+        """Nodes say how far they are with what they copy."""
+        for job_id, record in self.records.items():
+            for node, copy in ahead.wanted(record).items():
+                name = copy.source.snapshot_id
+                assert name in self.vault, f"{job_id} has {name} copied, which nobody has"
+                status = CopyStatus(job_id, name, state, megabytes * 10**6, 0, 0, 60.0)
+                self.take(job_id, SnapshotCopied(node, status))
+
+    @precondition(lambda self: self.vault)
+    @rule(number=st.integers(0, 5))
+    def damage(self, number: int) -> None:
+        """A snapshot cannot be read any more."""
+        self.damaged.add(sorted(self.vault)[number % len(self.vault)])
+
+    @rule(name=NODES)
+    def give_up(self, name: str) -> None:
+        """A node that is not connected has been so for too long: its agent has fenced itself before."""
+        if not self.nodes[name].connected:
+            self.nodes[name].fence()
+            for job_id in self.records:
+                self.take(job_id, NodeGone(name))
+
     @rule(name=NODES)
     def disconnect(self, name: str) -> None:
         if self.nodes[name].connected:
@@ -248,6 +292,12 @@ class Fleet(RuleBasedStateMachine):
                 self._set_connected(name, False)
         for job_id in self.records:
             self.take(job_id, ControllerRestarted())
+
+    @invariant()
+    def snapshots_that_may_be_needed_are_there(self) -> None:
+        for job_id, record in self.records.items():
+            for ref in (record.snapshot, record.older):
+                assert ref is None or ref.snapshot_id in self.vault, f"{job_id}: {ref} was deleted"
 
     @invariant()
     def all_invariants_hold(self) -> None:
@@ -323,6 +373,7 @@ class Lively(Fleet):
             self._exchange()
             while self.commits:
                 self.commit(True)
+            self.copy_ahead(CopyState.DONE, 1)
             self.now_s += 1
         for job_id, record in self.records.items():
             resting = (Stage.RUNNING, Stage.WAITING, Stage.FROZEN, Stage.OVER)
@@ -331,6 +382,45 @@ class Lively(Fleet):
                 assert record.waiting, f"{job_id} waits without a reason"
             if record.would_resize:
                 assert record.waiting, f"{job_id} is not resized, without a reason"
+
+
+class Recovering(Lively):
+    """The same, with a job that is saved again and again, and loses processes, nodes and snapshots."""
+
+    @initialize()
+    def a_job_is_saved(self) -> None:
+        self.take("j9", Submitted("j9", JobSpec(("x",), 2, 2, retries=2)))
+        self.go_on(2)
+
+    @rule(commits=st.booleans(), first=NODES, times=st.integers(0, 2))
+    def save(self, commits: bool, first: str, times: int) -> None:
+        """As far as to the commit, and a little beyond; then anything."""
+        try:
+            self.take("j9", CheckpointAsked())
+        except Refused:
+            pass
+        for _ in range(4):
+            self._exchange()
+        for _ in range(len(self.commits) if commits else 0):
+            self.commit(True)
+        for _ in range(times):
+            self.go_on_at(first)
+
+    @rule(name=NODES, code=st.sampled_from([1, 137]))
+    def lose_a_rank(self, name: str, code: int) -> None:
+        if "j9" in self.nodes[name].jobs:
+            for rank in self.nodes[name].jobs["j9"].ranks[:1]:
+                self.nodes[name].finish("j9", rank, code)
+        self.go_on(3)
+
+    @rule(name=NODES, comes_back=st.booleans())
+    def lose_a_node(self, name: str, comes_back: bool) -> None:
+        self.disconnect(name)
+        self.now_s += 61
+        self.give_up(name)
+        self.go_on(3)
+        if comes_back:
+            self.connect(name)
 
 
 class Elastic(Lively):
@@ -373,6 +463,8 @@ STEPS = settings(
 )
 TestFleet = Fleet.TestCase
 TestFleet.settings = STEPS
+TestRecovering = Recovering.TestCase
+TestRecovering.settings = settings(STEPS, max_examples=100)
 TestElastic = Elastic.TestCase
 TestElastic.settings = settings(STEPS, max_examples=100)
 TestLively = Lively.TestCase

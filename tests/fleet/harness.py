@@ -122,12 +122,12 @@ class Fleet:
             client.resume(_id(job))
         return self.wait(job, "running", "completed")
 
-    def migrate(self, job: JobView | str, to: str) -> JobView:
+    def migrate(self, job: JobView | str, to: str, *, copy_ahead: bool = False) -> JobView:
         """Migrate and wait until it runs there."""
         with self.client() as client:
-            before = len(client.job(_id(job)).moves)
-            client.migrate(_id(job), to)
-            arrived = client.wait(_id(job), lambda j: _arrived(j, to, before), WAIT_S)
+            before = {move.started_s for move in client.job(_id(job)).moves}
+            client.migrate(_id(job), to, copy_ahead)
+            arrived = client.wait(_id(job), lambda j: _arrived(j, to, before), 2 * WAIT_S)
         assert arrived.state in ("running", "completed"), arrived
         return arrived
 
@@ -198,10 +198,11 @@ def _has(job: JobView, devices: int) -> bool:
     return job.state == "running" and job.devices_now == devices
 
 
-def _arrived(job: JobView, to: str, moves_before: int) -> bool:
+def _arrived(job: JobView, to: str, moves_before: set[float]) -> bool:
     if job.state in ENDED:
         return True
-    if job.state != "running" or len(job.moves) <= moves_before:
+    new = [m for m in job.moves if m.started_s not in moves_before and m.kind in ("migrate", "resume")]
+    if job.state != "running" or not new:
         return False
     assert job.region == to or all(rank.node == to for rank in job.ranks), f"not at {to}: {job.moves[-1]}"
     return True

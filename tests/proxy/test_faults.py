@@ -6,7 +6,9 @@ A failure prints the seed; the moments depend on the machine's speed, so repeat 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,19 @@ async def cut_given_up(fleet: Fleet, rng: random.Random) -> None:
     fleet.thaw()
 
 
+async def cut_gone_on(fleet: Fleet, rng: random.Random) -> None:
+    """A checkpoint: one node goes on, its ranks too, long before the other."""
+    await fleet.freeze()
+    await asyncio.gather(*(proxy.drain(60) for proxy in fleet.proxies))
+    order = [0, 1] if rng.random() < 0.5 else [1, 0]
+    for index in order:
+        await fleet.proxies[index].undrain()
+        for rank in PLACEMENT[index]:
+            with contextlib.suppress(ProcessLookupError):
+                fleet.ranks[rank].send_signal(signal.SIGCONT)
+        await asyncio.sleep(rng.random() * 0.1)
+
+
 async def run(folder: Path, seed: int, disturb: Disturb | None) -> list[Any]:
     folder.mkdir()
     rng = random.Random(seed)
@@ -57,7 +72,7 @@ async def run(folder: Path, seed: int, disturb: Disturb | None) -> list[Any]:
         return await results
 
 
-@pytest.mark.parametrize("disturb", [all_killed, one_killed, cut, cut_given_up])
+@pytest.mark.parametrize("disturb", [all_killed, one_killed, cut, cut_given_up, cut_gone_on])
 @pytest.mark.parametrize("seed", [1])
 async def test_nothing_is_lost_or_done_twice(tmp_path: Path, disturb: Disturb, seed: int) -> None:
     calm = await run(tmp_path / "calm", seed, None)

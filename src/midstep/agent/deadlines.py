@@ -7,6 +7,7 @@ nobody. Steps that move bytes get more for more of them.
 from __future__ import annotations
 
 _BASE_S = {
+    "transfer": 120.0,  # from another region
     "fetch": 60.0,
     "copy": 60.0,
     "restore": 60.0,
@@ -27,8 +28,11 @@ _BASE_S = {
 }
 # The slowest storage that we plan for; below that, a step fails by its deadline and says so.
 _SLOWEST_BYTES_PER_S = 20e6
+# Likewise the slowest link between regions; of plain bytes, of which few have to travel.
+_SLOWEST_LINK_BYTES_PER_S = 1e6
 
 
 def deadline_s(step: str, nbytes: int = 0) -> float:
     """The bound of a step that moves about ``nbytes``. KeyError: there is no such step."""
-    return _BASE_S[step] + nbytes / _SLOWEST_BYTES_PER_S
+    slowest = _SLOWEST_LINK_BYTES_PER_S if step == "transfer" else _SLOWEST_BYTES_PER_S
+    return _BASE_S[step] + nbytes / slowest

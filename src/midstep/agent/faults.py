@@ -10,6 +10,7 @@ import os
 import signal
 
 STEPS = (
+    "hold.transfer",
     "hold.fetch",
     "hold.copy",
     "hold.restore",

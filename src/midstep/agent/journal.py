@@ -64,6 +64,8 @@ class JobEntry:
     coming: tuple[int, ...] = ()  # HOLDING, adopted: ranks that are restored beside those that were here
     cut: str | None = None  # the snapshot at which the processes stand still, until they are thawed
     target: str | None = None  # DUMPING, DUMPED
+    stored: str | None = None  # the checkpoint whose part is in the vault
+    not_stored: str = ""  # why the last one's part could not be brought there
     tried: Aim | None = None  # FAILED: what was tried
     failure: Failure | None = None
     steps: tuple[StepTiming, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from midstep.agent.drivers import launch
 from midstep.agent.errors import StepFailed
@@ -20,12 +20,14 @@ from midstep.agent.recover import recover
 from midstep.agent.stalls import stalls_of
 from midstep.agent.steps.base import Job, Means, failure_of
 from midstep.agent.steps.change import change
-from midstep.agent.steps.dump import dump
+from midstep.agent.steps.dump import drop_made, dump, store_part
 from midstep.agent.steps.end import end, remove_everything
+from midstep.agent.steps.fence import fence
 from midstep.agent.steps.hold import adopt, hold
 from midstep.agent.steps.run import resume, start
 from midstep.agent.watch import Watch
 from midstep.model.phase import Failure, Fault, Goal, JobOnNode, Phase, Stall
+from midstep.model.usage import NodeUsage
 from midstep.proxy.handle import ProxyHandle
 from midstep.wire.agent import Assignment
 
@@ -44,6 +46,9 @@ class Keeper:
         self.wanted: Assignment | None = None
         self.job: Job | None = Job(means, entry) if entry is not None else None
         self.stall_s = 30.0
+        self._fenced = False
+        self.measure_s = 0.0  # how often `on_usage` is to hear of it; 0: never
+        self.on_usage: Callable[[NodeUsage], None] = lambda usage: None
         self.ready = asyncio.Event()  # what it reports is true
         self.flush_logs: Callable[[], Awaitable[None]] | None = None
         self.drop_logs: Callable[[], None] = lambda: None
@@ -54,7 +59,7 @@ class Keeper:
         self._stalls: tuple[Stall, ...] = ()
         self._watch = Watch(self._wake.set)
         self._followed: ProxyHandle | None = None
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def want(self, wanted: Assignment | None) -> None:
         """The newest assignment; None: the controller names this job no more."""
@@ -63,9 +68,15 @@ class Keeper:
             self._refused = None
             self._wake.set()
 
+    def fence(self, fenced: bool) -> None:
+        """Whether the controller has been lost for so long that nothing may run."""
+        if fenced != self._fenced:
+            self._fenced = fenced
+            self._wake.set()
+
     async def run(self) -> None:
         """Until the job is forgotten."""
-        polling = asyncio.create_task(self._poll_stalls())
+        polling = [asyncio.create_task(self._poll_stalls()), asyncio.create_task(self._measure())]
         try:
             await self._recover()
             while True:
@@ -77,7 +88,8 @@ class Keeper:
                     await asyncio.sleep(RETRY_S)
                 self._changed()
         finally:
-            polling.cancel()
+            for task in polling:
+                task.cancel()
             self._watch.follow(())
 
     async def _recover(self) -> None:
@@ -124,6 +136,10 @@ class Keeper:
             stalls=self._stalls if entry.phase is Phase.RUNNING else (),
             store=entry.store if entry.phase is Phase.DUMPED else {},
             nbytes=entry.nbytes,
+            target=entry.target if entry.phase is Phase.DUMPED else None,
+            stored=entry.stored,
+            not_stored=entry.not_stored,
+            doing=self.job.doing,
         )
 
     @property
@@ -132,10 +148,11 @@ class Keeper:
 
     def _live(self) -> Live:
         if self.job is None:
-            return Live()
+            return Live(fenced=self._fenced)
         alive = frozenset(p.rank for p in self.job.entry.processes.values() if launch.alive(p))
         folder = self._means.journal.folder(self.job_id)
-        return Live(alive, self.job.proxy_lives, files=any(folder.glob("home-*")))
+        files = any(folder.glob("home-*"))
+        return Live(alive, self.job.proxy_lives, files=files, fenced=self._fenced)
 
     async def _rest(self) -> None:
         failed_end = self._entry is not None and self._entry.phase is Phase.FAILED
@@ -152,9 +169,16 @@ class Keeper:
             words = "this node has nothing of the job under this epoch"
             self._refused = Failure("reconnect", words, Fault.NODE, intact=False)
             return
+        if move is Move.FENCE:
+            assert self.job is not None
+            drop_made(self.job)
+            await fence(self.job)
+            return
         assert wanted is not None
         job = self._job_for(move, wanted)
         job.steps.clear()
+        if move is not Move.RESUME:
+            drop_made(job)
         try:
             await self._perform(move, job, wanted)
         except StepFailed as error:
@@ -190,6 +214,8 @@ class Keeper:
                 await start(job, wanted)
             case Move.RESUME:
                 await resume(job)
+                if job.made is not None:
+                    self._go_on_beside(store_part(job))
             case Move.DUMP:
                 await dump(job, wanted)
             case Move.END:
@@ -197,7 +223,7 @@ class Keeper:
                 await end(job, wanted.collect)
             case Move.LOSE:
                 job.save(phase=Phase.PROXY_LOST)
-            case Move.NOTHING | Move.FORGET | Move.REFUSE:
+            case Move.NOTHING | Move.FORGET | Move.REFUSE | Move.FENCE:
                 raise AssertionError(move)
         self._follow_proxy(job)
 
@@ -210,10 +236,14 @@ class Keeper:
     def _follow_proxy(self, job: Job) -> None:
         if job.proxy is not None and job.proxy is not self._followed:
             self._followed = job.proxy
-            task = asyncio.create_task(job.proxy.closed.wait())
-            task.add_done_callback(lambda done: self._tasks.discard(done))
-            task.add_done_callback(lambda _: self._wake.set())
-            self._tasks.add(task)
+            job.proxy.on_usage = self._heard
+            self._go_on_beside(job.proxy.closed.wait())
+
+    def _go_on_beside(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda done: self._tasks.discard(done))
+        task.add_done_callback(lambda _: self._wake.set())
+        self._tasks.add(task)
 
     def _observe(self) -> None:
         """Ranks that have ended, and a proxy that has."""
@@ -232,17 +262,35 @@ class Keeper:
     async def _poll_stalls(self) -> None:
         while True:
             await asyncio.sleep(STALL_POLL_S)
-            job, found = self.job, ()
-            if (
-                job is not None
-                and job.proxy is not None
-                and job.proxy_lives
-                and job.entry.phase is Phase.RUNNING
-            ):
+            proxy, found = self._running_proxy(), ()
+            if proxy is not None:
                 try:
-                    found = stalls_of(await job.proxy.status(), self.stall_s)
+                    found = stalls_of(await proxy.status(), self.stall_s)
                 except Exception as error:  # it may end at any instant; that is noticed elsewhere
                     _log.debug("job %s: no status of its proxy: %s", self.job_id, error)
             if found != self._stalls:
                 self._stalls = found
                 self._changed()
+
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(self.measure_s or STALL_POLL_S)
+            proxy = self._running_proxy()
+            if proxy is not None and self.measure_s:
+                try:
+                    usage = await proxy.measure()
+                    if proxy is self._running_proxy():  # else its last words were said meanwhile
+                        self._heard(usage)
+                except Exception as error:
+                    _log.debug("job %s: not measured: %s", self.job_id, error)
+
+    def _heard(self, usage: NodeUsage) -> None:
+        if self.measure_s:
+            self.on_usage(usage)
+
+    def _running_proxy(self) -> ProxyHandle | None:
+        """The job's proxy while its ranks run."""
+        job = self.job
+        if job is None or not job.proxy_lives or job.entry.phase is not Phase.RUNNING:
+            return None
+        return job.proxy

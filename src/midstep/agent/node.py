@@ -6,7 +6,10 @@ import asyncio
 import logging
 import time
 
+from midstep.agent.carrier import Carrier
 from midstep.agent.config import AgentConfig
+from midstep.agent.contact import Contact
+from midstep.agent.copies import Copies
 from midstep.agent.drivers.criu import Criu
 from midstep.agent.journal import JobEntry, Journal
 from midstep.agent.keeper import Keeper
@@ -15,6 +18,7 @@ from midstep.agent.nursery import Nursery
 from midstep.agent.steps.base import Means
 from midstep.agent.transfer import Fetcher
 from midstep.model.phase import Phase
+from midstep.model.usage import NodeUsage
 from midstep.vault.snapshots import Snapshots
 from midstep.wire.agent import Assignment, Desired, Report, Welcome
 
@@ -32,18 +36,36 @@ class Node:
     def __init__(self, config: AgentConfig, nursery: Nursery) -> None:
         journal = Journal(config.state_dir)
         fetcher = Fetcher(config.controller, config.token, config.region, config.state_dir / "scratch")
+        carrier = Carrier(config.controller, config.token, config.region)
         criu = Criu(config.criu) if config.criu is not None else None
-        self._means = Means(config, journal, Snapshots(config.vault_dir), fetcher, nursery, criu)
+        self._means = Means(config, journal, Snapshots(config.vault_dir), fetcher, nursery, criu, carrier)
         self.logs = LogShipper()
+        self.contact = Contact(config.state_dir)
         self.changed = asyncio.Event()
+        self._copies = Copies(carrier, self._means.vault, self.changed.set)
         self._keepers: dict[str, Keeper] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._desired: dict[str, Assignment] | None = None  # None: nothing heard in this session yet
         self._stall_s = 30.0
+        self._measure_s = 0.0
+        self._usage: dict[tuple[str, int, int], NodeUsage] = {}  # not sent yet: the newest of each source
+
+    async def keep_fence(self) -> None:
+        """Stop all ranks when the controller has been lost for too long; they go on when it wants them to.
+        Until cancelled."""
+        while True:
+            self._fence()
+            await asyncio.sleep(self.contact.poll_s)
+
+    def _fence(self) -> None:
+        lost = self.contact.lost
+        for keeper in self._keepers.values():
+            keeper.fence(lost)
 
     async def start(self) -> None:
         """Take up the jobs of the journal; returns when what `report` says is true."""
         keepers = [self._keep(entry.job_id, entry) for entry in self._means.journal.load()]
+        self._fence()
         self._means.journal.trash.empty_soon()
         if keepers:
             waits = [asyncio.create_task(keeper.ready.wait()) for keeper in keepers]
@@ -52,10 +74,11 @@ class Node:
     def welcome(self, welcome: Welcome) -> None:
         """A session begins: the controller says again what it wants and which log bytes it has."""
         self._desired = None
-        self._stall_s = welcome.stall_s
+        self._stall_s, self._measure_s = welcome.stall_s, welcome.measure_s
+        self.contact.keep_to(welcome.fence_s)
         self.logs.reset()
         for keeper in self._keepers.values():
-            keeper.stall_s = welcome.stall_s
+            keeper.stall_s, keeper.measure_s = welcome.stall_s, welcome.measure_s
 
     def farewell(self) -> None:
         """The session is over: nobody takes logs."""
@@ -70,6 +93,7 @@ class Node:
             keeper.want(assignment)
         for job_id in set(self._keepers) - set(self._desired):
             self._keepers[job_id].want(None)
+        self._copies.want(desired.copies)
         self.changed.set()
 
     def report(self) -> Report:
@@ -77,7 +101,15 @@ class Node:
         reports = [
             keeper.report(lambda rank, k=keeper: self._may_say_ended(k, rank)) for keeper in self._sorted()
         ]
-        return Report(tuple(r for r in reports if r is not None))
+        return Report(tuple(r for r in reports if r is not None), self._copies.report())
+
+    def usage(self) -> tuple[NodeUsage, ...]:
+        """What was measured and not sent yet; say ``sent`` afterwards."""
+        return tuple(self._usage.values())
+
+    def sent(self, usage: tuple[NodeUsage, ...]) -> None:
+        """The controller has these."""
+        self._usage = {key: one for key, one in self._usage.items() if one not in usage}
 
     def anchor_logs(self) -> None:
         """Have the logs shipped of all jobs whose files are in place."""
@@ -105,7 +137,7 @@ class Node:
 
     def _keep(self, job_id: str, entry: JobEntry | None) -> Keeper:
         keeper = Keeper(self._means, job_id, entry, self.changed.set)
-        keeper.stall_s = self._stall_s
+        keeper.stall_s, keeper.measure_s, keeper.on_usage = self._stall_s, self._measure_s, self._measured
         keeper.flush_logs = lambda: self._flush(job_id)
         keeper.drop_logs = lambda: self.logs.drop(job_id)
         self._keepers[job_id] = keeper
@@ -113,6 +145,11 @@ class Node:
         task.add_done_callback(lambda done: self._dismiss(job_id, keeper, done))
         self._tasks[job_id] = task
         return keeper
+
+    def _measured(self, usage: NodeUsage) -> None:
+        self._usage[usage.job_id, usage.epoch, usage.source] = usage
+        if usage.last:
+            self.changed.set()
 
     async def _flush(self, job_id: str) -> None:
         """Wait a little for a job's logs to be shipped, before their files go; look no more after."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from midstep.agent.drivers.cell import CELL, home_seen_by
@@ -40,11 +40,12 @@ def find_orphans(homes: Sequence[Path], known: Iterable[RankProcess] = ()) -> li
     return found
 
 
-def await_criu(folders: Sequence[Path], deadline_s: float) -> None:
-    """Wait until no CRIU works on these folders of images any more; one that does not end is killed. One that
-    was killed in the middle of a dump takes its code out of the rank by itself."""
+def await_criu(folders: Sequence[Path], deadline_s: float, dumped: Collection[int] = ()) -> None:
+    """Wait until no CRIU works on these folders of images any more, or on these PIDs 1 of ranks; one that
+    does not end is killed. One that was killed in the middle of a dump takes its code out of the rank by
+    itself."""
     end_s = time.monotonic() + deadline_s
-    while pids := [pid for pid in _pids() if _works_on(pid, folders)]:
+    while pids := [pid for pid in _pids() if _works_on(pid, folders, dumped)]:
         if time.monotonic() > end_s:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
@@ -72,10 +73,12 @@ def _rank_of(pid: int) -> int | None:
     return int(exit_file.removeprefix(_EXIT_FILE)) if len(inner) > 1 and inner[-1] == "1" else None
 
 
-def _works_on(pid: int, folders: Sequence[Path]) -> bool:
+def _works_on(pid: int, folders: Sequence[Path], dumped: Collection[int]) -> bool:
     words = _words(pid)
     if "-D" not in words:
         return False
+    if "-t" in words and words[words.index("-t") + 1] in map(str, dumped):
+        return True
     images = words[words.index("-D") + 1].replace("/proc/self/", f"/proc/{pid}/")
     return any(_same(Path(images), folder) for folder in folders)
 

@@ -11,6 +11,7 @@
 | | the same, proxy gone | LOSE: say so, a new epoch is needed |
 | DUMP | RUNNING, FAILED and intact, DUMPED at another cut | DUMP (proxy gone: LOSE) |
 | GONE | anything | END |
+| any but GONE, the controller lost for too long | ranks that run | FENCE |
 | none | GONE | FORGET |
 """
 
@@ -38,6 +39,7 @@ class Move(enum.Enum):
     END = enum.auto()
     FORGET = enum.auto()
     LOSE = enum.auto()
+    FENCE = enum.auto()
     REFUSE = enum.auto()  # the goal presumes what this node does not have
 
 
@@ -48,6 +50,7 @@ class Live:
     alive: frozenset[int] = frozenset()  # ranks whose processes are there
     proxy: bool = False
     files: bool = False  # homes of the job lie here
+    fenced: bool = False  # the controller has been lost for too long: nothing may run
 
 
 def aim_of(wanted: Assignment) -> Aim:
@@ -57,6 +60,8 @@ def aim_of(wanted: Assignment) -> Aim:
 
 def next_move(entry: JobEntry | None, live: Live, wanted: Assignment | None) -> Move:
     """The next move; NOTHING when the goal is reached, failed for good, or fenced by a newer epoch."""
+    if live.fenced:
+        return Move.FENCE if entry is not None and live.alive and _may_run(entry) else Move.NOTHING
     if wanted is None:
         return Move.FORGET if entry is not None and entry.phase is Phase.GONE else Move.NOTHING
     if entry is not None and entry.epoch > wanted.epoch:
@@ -73,6 +78,11 @@ def next_move(entry: JobEntry | None, live: Live, wanted: Assignment | None) -> 
         case Goal.GONE:
             done = entry is not None and entry.phase is Phase.GONE and entry.epoch == wanted.epoch
             return Move.NOTHING if done else Move.END
+
+
+def _may_run(entry: JobEntry) -> bool:
+    stands = (Phase.HOLDING, Phase.HELD, Phase.DUMPED, Phase.ENDING, Phase.GONE)
+    return entry.phase not in stands and not entry.frozen
 
 
 def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:

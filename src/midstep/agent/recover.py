@@ -103,7 +103,8 @@ async def _undo_dump(job: Job) -> None:
     """CRIU may still be at work on ranks that it holds: it ends by itself, and leaves them stopped."""
     entry = job.entry
     assert entry.target is not None
-    await blocking(partial(await_criu, _images(job, entry.target, entry.ranks), _CRIU_S))
+    dumped = [p.init_pid for p in entry.processes.values()]  # into memory that went with the agent, perhaps
+    await blocking(partial(await_criu, _images(job, entry.target, entry.ranks), _CRIU_S, dumped))
     ranks = [p for p in entry.processes.values() if launch.alive(p)]
     intact = True
     try:

@@ -16,9 +16,20 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
 from midstep.agent.config import AgentConfig
+from midstep.agent.contact import now_s
 from midstep.agent.errors import SessionRefused
 from midstep.agent.node import Node
-from midstep.wire.agent import FROM_AGENT, TO_AGENT, Desired, Hello, LogChunk, Refused, Report, Welcome
+from midstep.wire.agent import (
+    FROM_AGENT,
+    TO_AGENT,
+    Desired,
+    Hello,
+    LogChunk,
+    Measured,
+    Refused,
+    Report,
+    Welcome,
+)
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -44,6 +55,8 @@ async def keep_session(config: AgentConfig, node: Node) -> None:
             TimeoutError,
             ValidationError,
         ) as error:
+            if isinstance(error, ConnectionRefusedError):
+                node.contact.made(now_s())
             _log.info("no session with %s: %s", config.controller, error or type(error).__name__)
         finally:
             node.farewell()
@@ -64,9 +77,11 @@ async def _one_session(config: AgentConfig, node: Node) -> None:
     async with connect(
         url_of(config.controller), additional_headers=headers, max_size=_MAX_MESSAGE_BYTES, proxy=None
     ) as connection:
+        asked_s = now_s()
         await _send(connection, Hello(config.node, config.token))
         match TO_AGENT.validate_json(await connection.recv()):
             case Welcome() as welcome:
+                node.contact.made(asked_s)
                 node.welcome(welcome)
             case Refused(message):
                 raise SessionRefused(message)
@@ -75,12 +90,14 @@ async def _one_session(config: AgentConfig, node: Node) -> None:
         _log.info("session with controller %s", welcome.controller)
         speaking = asyncio.create_task(_speak(connection, node, welcome.heartbeat_s))
         listening = asyncio.create_task(_listen(connection, node))
+        feeling = asyncio.create_task(_feel(connection, node))
         try:
-            done, _ = await asyncio.wait((speaking, listening), return_when=asyncio.FIRST_COMPLETED)
+            tasks = (speaking, listening, feeling)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (speaking, listening):
+            for task in (speaking, listening, feeling):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
@@ -97,6 +114,16 @@ async def _listen(connection: ClientConnection, node: Node) -> None:
                 node.welcome(welcome)
 
 
+async def _feel(connection: ClientConnection, node: Node) -> None:
+    """Ask for signs of life, and note for which instant each holds."""
+    while True:
+        asked_s = now_s()
+        limit_s = node.contact.fence_s
+        await asyncio.wait_for(await connection.ping(), limit_s)
+        node.contact.made(asked_s)
+        await asyncio.sleep(node.contact.poll_s)
+
+
 async def _speak(connection: ClientConnection, node: Node, heartbeat_s: float) -> None:
     """Log bytes first, then the report, so that an exit is never said before the last words."""
     said: Report | None = None
@@ -108,6 +135,9 @@ async def _speak(connection: ClientConnection, node: Node, heartbeat_s: float) -
         for chunk in node.logs.chunks():
             await _send(connection, chunk)
             sent = True
+        if usage := node.usage():
+            await _send(connection, Measured(usage))
+            node.sent(usage)
         report = node.report()
         if report != said or time.monotonic() - said_s > heartbeat_s:
             await _send(connection, report)
@@ -117,5 +147,5 @@ async def _speak(connection: ClientConnection, node: Node, heartbeat_s: float) -
                 await asyncio.wait_for(node.changed.wait(), _LOG_POLL_S)
 
 
-async def _send(connection: ClientConnection, message: Hello | Report | LogChunk) -> None:
+async def _send(connection: ClientConnection, message: Hello | Report | LogChunk | Measured) -> None:
     await connection.send(FROM_AGENT.dump_json(message).decode())

@@ -1,4 +1,4 @@
-"""What a node fetches from the controller: a job's work directory, and snapshots that lie in another region's
+"""What a node fetches: a job's work directory from the controller, a snapshot's folder out of the region's
 vault."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -56,31 +56,30 @@ class Fetcher:
             unpack(archive, into, "r:gz", owner=(uid, gid))
         return nbytes
 
-    def snapshot(self, source: SnapshotRef, vault: Snapshots, deadline_s: float) -> int:
-        """Have a snapshot in this region's vault; returns the bytes fetched, 0 when it was there. Nodes of a
-        region that want the same one wait for the first. VaultError: it is there, but not whole, and there is
-        no other."""
+    def snapshot(
+        self,
+        source: SnapshotRef,
+        vault: Snapshots,
+        deadline_s: float,
+        ranks: Collection[int] | None = None,
+        homes: Collection[int] | None = None,
+    ) -> int:
+        """Have a folder of a snapshot in this region's vault, with these ranks and homes (None: all); returns
+        the bytes brought back from the archive; 0 when it was there. Nodes of a region that want the same one
+        wait for the first. VaultError: it is not there, or not whole, and there is no other."""
         end_s = time.monotonic() + deadline_s
-        with _locked(vault.root / "locks" / f"{source.snapshot_id}.lock", end_s):
-            if vault.exists(source.snapshot_id) and self._is_whole(source, vault):
+        with locked(vault.root / "locks" / f"{source.snapshot_id}.lock", end_s):
+            if vault.is_raw(source.snapshot_id) and self._is_whole(source, vault):
                 return 0
-            vault.delete(source.snapshot_id)  # what an interrupted fetch has left
-            try:
-                with self._get(f"/v1/internal/vault/{source.region}/{source.snapshot_id}", end_s) as body:
-                    unpack(cast("IO[bytes]", body), vault.stage(source.snapshot_id), "r|")
-                    nbytes = body.count
-                vault.adopt(source.snapshot_id)
-            except BaseException:
-                vault.delete(source.snapshot_id)
-                raise
-            return nbytes
+            return vault.materialise(source.snapshot_id, ranks, homes)
 
     def _is_whole(self, source: SnapshotRef, vault: Snapshots) -> bool:
         try:
             vault.verify(source.snapshot_id)
         except SnapshotIncomplete:  # the machine lost power before it was on disk
-            if source.region == self._region:
+            if not vault.is_archived(source.snapshot_id):
                 raise
+            vault.delete(source.snapshot_id)
             return False
         return True
 
@@ -159,7 +158,7 @@ def _refuse_outside(member: tarfile.TarInfo, root: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, end_s: float) -> Generator[None]:
+def locked(path: Path, end_s: float) -> Generator[None]:
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as file:
         while True:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import FileResponse, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from midstep.api.files import tar_stream
 from midstep.control.desk import Desk
-from midstep.wire.api import EventView, Health, NodeView
+from midstep.control.shipping import NotYet
+from midstep.wire.api import EventView, Health, MetricsView, NodeView
 
 _EVENTS = 1000
 _MAX_EVENTS = 10_000
@@ -28,6 +29,10 @@ def fleet_routes(desk: Desk) -> APIRouter:
     async def nodes() -> list[NodeView]:
         return desk.nodes()
 
+    @router.get("/metrics")
+    async def metrics() -> list[MetricsView]:
+        return desk.all_metrics()
+
     @router.get("/events")
     async def events(
         job: str | None = None,
@@ -45,10 +50,19 @@ def fleet_routes(desk: Desk) -> APIRouter:
     async def blob(blob: str) -> FileResponse:
         return FileResponse(desk.blob(blob), media_type="application/gzip")
 
-    @router.get("/internal/vault/{region}/{snapshot}")
-    async def snapshot(region: str, snapshot: str) -> StreamingResponse:
-        return StreamingResponse(
-            tar_stream([(desk.snapshot(region, snapshot), "")]), media_type="application/x-tar"
-        )
-
+    _vaults(router, desk)
     return router
+
+
+def _vaults(router: APIRouter, desk: Desk) -> None:
+    @router.get("/internal/vault/{region}/{snapshot}")
+    async def manifest(region: str, snapshot: str, patient: bool = False) -> Response:
+        found = await desk.manifest(region, snapshot, patient=patient)
+        if isinstance(found, NotYet):
+            return JSONResponse(asdict(found), status_code=202)
+        return Response(found, media_type="application/octet-stream")
+
+    @router.post("/internal/vault/{region}/chunks")
+    async def chunks(region: str, request: Request) -> StreamingResponse:
+        stream = await desk.chunks(region, await request.body())
+        return StreamingResponse(stream, media_type="application/octet-stream")

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from midstep.api.bodies import job_request, migrate_request, resize_request
 from midstep.api.files import tar_stream
 from midstep.control.desk import Desk
-from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest, ResizeRequest
+from midstep.wire.api import JobRequest, JobView, LogView, MetricsView, MigrateRequest, ResizeRequest
 
 _LOG_BYTES = 1 << 18
 _MAX_LOG_BYTES = 1 << 20
@@ -33,9 +33,13 @@ def job_routes(desk: Desk) -> APIRouter:
     async def resume(job: str) -> JobView:
         return await desk.resume(job)
 
+    @router.post("/{job}/checkpoint", status_code=202)
+    async def checkpoint(job: str) -> JobView:
+        return await desk.checkpoint(job)
+
     @router.post("/{job}/migrate", status_code=202)
     async def migrate(job: str, request: Annotated[MigrateRequest, Depends(migrate_request)]) -> JobView:
-        return await desk.migrate(job, request.to)
+        return await desk.migrate(job, request.to, copy_ahead=request.copy_ahead)
 
     @router.post("/{job}/resize", status_code=202)
     async def resize(job: str, request: Annotated[ResizeRequest, Depends(resize_request)]) -> JobView:
@@ -57,6 +61,10 @@ def _reads(router: APIRouter, desk: Desk) -> None:
     async def show(job: str) -> JobView:
         return desk.job(job)
 
+    @router.get("/{job}/metrics")
+    async def metrics(job: str) -> MetricsView:
+        return desk.metrics(job)
+
     @router.get("/{job}/logs")
     async def logs(
         job: str,
@@ -68,4 +76,4 @@ def _reads(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/{job}/files")
     async def files(job: str) -> StreamingResponse:
-        return StreamingResponse(tar_stream(desk.files(job)), media_type="application/x-tar")
+        return StreamingResponse(tar_stream(await desk.files(job)), media_type="application/x-tar")

@@ -52,7 +52,11 @@ async def run(config: AgentConfig) -> None:
         loop.add_signal_handler(number, os._exit, 0)
     node = Node(config, await Nursery.open())
     await node.start()
-    await keep_session(config, node)
+    fencing = asyncio.create_task(node.keep_fence())
+    try:
+        await keep_session(config, node)
+    finally:
+        fencing.cancel()
 
 
 if __name__ == "__main__":

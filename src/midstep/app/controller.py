@@ -24,6 +24,8 @@ from pydantic import TypeAdapter, ValidationError
 from midstep.api.app import build
 from midstep.control.errors import ControlError
 from midstep.control.region import Region, Settings
+from midstep.model.job import CheckpointRule
+from midstep.policy.intervals import FLEET
 
 LOG = logging.getLogger("midstep.controller")
 _MAX_MESSAGE_BYTES = 256 << 20  # a report may carry the whole content of a rendezvous store
@@ -41,6 +43,8 @@ class ControllerConfig:
     regions: dict[str, Path]
     heartbeat_s: float = 2.0
     stall_s: float = 30.0
+    checkpoints: CheckpointRule = FLEET
+    lost_node_s: float = 60.0
 
 
 class Server(uvicorn.Server):
@@ -79,6 +83,8 @@ def load(path: Path) -> ControllerConfig:
         raise ConfigError(f"{path}: a token and at least one region are needed")
     if not 0 <= config.port <= 65535 or config.heartbeat_s <= 0 or config.stall_s <= 0:
         raise ConfigError(f"{path}: port must be within 0 and 65535, heartbeat_s and stall_s positive")
+    if config.lost_node_s < (least_s := 8 * config.heartbeat_s + 4):
+        raise ConfigError(f"{path}: lost_node_s must be at least {least_s:g}: busy nodes are silent, too")
     return config
 
 
@@ -96,7 +102,15 @@ def serve(config: ControllerConfig) -> int:
     """Run until a signal; returns the exit code."""
     try:
         settings = Settings(
-            config.state_dir, config.fleet, config.token, config.regions, config.heartbeat_s, config.stall_s
+            config.state_dir,
+            config.fleet,
+            config.token,
+            config.regions,
+            config.heartbeat_s,
+            config.stall_s,
+            config.checkpoints,
+            config.lost_node_s,
+            archiver=(sys.executable, "-m", "midstep.app.archiver"),
         )
         region = Region.open(settings)
     except ControlError as error:

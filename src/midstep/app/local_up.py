@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from midstep.agent.install.criu_find import find_criu
 from midstep.app.local_down import down
@@ -17,6 +19,7 @@ from midstep.cli.output import print_json, say
 from midstep.client.errors import ClientError
 from midstep.client.fleet import FleetClient
 from midstep.client.types import NodeView
+from midstep.model.job import CheckpointRule
 from midstep.substrate.errors import FleetConflict, StartTimeout
 from midstep.substrate.local import network
 from midstep.substrate.local.bringup import (
@@ -28,9 +31,15 @@ from midstep.substrate.local.bringup import (
     supervisor_argv,
 )
 from midstep.substrate.local.paths import StatePaths
-from midstep.substrate.local.plan import FleetPlan, Shape
+from midstep.substrate.local.plan import PLAN, FleetPlan, Shape
 from midstep.substrate.local.processes import load
-from midstep.substrate.local.services import CONTROLLER, agent_name, service_environment, write_configs
+from midstep.substrate.local.services import (
+    CONTROLLER,
+    agent_name,
+    service_environment,
+    write_configs,
+    write_private,
+)
 
 POLL_S = 0.1
 LAST_LINES = 6
@@ -42,6 +51,8 @@ def up(
     devices: int | None,
     name: str,
     cpu: bool,
+    rule: dict[str, Any] | None,
+    lost_node_s: float | None,
     foreground: bool,
     timeout_s: float,
     state: Path | None,
@@ -57,12 +68,26 @@ def up(
     paths.root.mkdir(parents=True, exist_ok=True)
     with state_lock(paths):
         plan = settle_plan(paths, shape, name, given, use_gpus=not cpu)
+        plan = _settle_recovery(paths, plan, CheckpointRule(**rule) if rule else None, lost_node_s)
         write_configs(paths, plan, criu)
         _say_what(plan, criu)
         process = _supervise_here(paths) if foreground else start_supervisor(paths)
     found = _wait_for_nodes(paths, plan, timeout_s)
     _say_done(paths, plan, found, as_json)
     return _stay(process, paths, as_json) if process is not None else Exit.OK
+
+
+def _settle_recovery(
+    paths: StatePaths, plan: FleetPlan, rule: CheckpointRule | None, lost_node_s: float | None
+) -> FleetPlan:
+    """What is given replaces what the fleet had; a controller that runs already keeps to that."""
+    if rule is None and lost_node_s is None:
+        return plan
+    after = replace(plan, checkpoints=rule or plan.checkpoints, lost_node_s=lost_node_s or plan.lost_node_s)
+    if after != plan and supervised(paths):
+        say("  the fleet runs already: checkpoints and lost nodes change when it is started again")
+    write_private(paths.fleet, PLAN.dump_python(after, mode="json"))
+    return after
 
 
 def _supervise_here(paths: StatePaths) -> subprocess.Popen[bytes]:

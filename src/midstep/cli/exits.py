@@ -25,6 +25,7 @@ class Exit(enum.IntEnum):
     TIMEOUT = 7
     MACHINE = 8  # this machine, or this user on it, cannot do that
     FLEET_FAULT = 9
+    DAMAGED = 10  # the vault holds bytes that are not those that were written
     BUG = 70
     INTERRUPTED = 130
 
@@ -41,6 +42,8 @@ class UsageError(Exception):
 _CODES = {
     "UsageError": Exit.USAGE,
     "LocalProblem": Exit.USAGE,
+    "Stuck": Exit.BUG,
+    "SimError": Exit.USAGE,
     "NoFleet": Exit.NO_FLEET,
     "NotFound": Exit.NOT_FOUND,
     "Conflict": Exit.CONFLICT,
@@ -53,6 +56,17 @@ _CODES = {
     "NotPermitted": Exit.MACHINE,
     "SubstrateError": Exit.MACHINE,
     "FleetFault": Exit.FLEET_FAULT,
+    "SnapshotMissing": Exit.NOT_FOUND,
+    "Damaged": Exit.DAMAGED,
+    "ObjectDamaged": Exit.DAMAGED,
+    "Busy": Exit.CONFLICT,
+    "Fenced": Exit.CONFLICT,
+    "LeaseLost": Exit.CONFLICT,
+    "FormatUnknown": Exit.REFUSED,
+    "WrongKey": Exit.REFUSED,
+    "BackendDenied": Exit.REFUSED,
+    "BackendError": Exit.MACHINE,
+    "VaultError": Exit.NOT_FOUND,
 }
 
 

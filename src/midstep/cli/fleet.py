@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from midstep.cli import options
-from midstep.cli.exits import guarded
+from midstep.cli.exits import UsageError, guarded
+from midstep.cli.output import pause
 
 if TYPE_CHECKING:
     from midstep.client.types import EventView
@@ -28,6 +28,17 @@ def up(
     ] = None,
     name: Annotated[str, typer.Option(help="The fleet's name.", show_default="made up")] = "",
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU cores as devices, even if there are GPUs.")] = False,
+    checkpoint_every: options.CheckpointEvery = None,
+    checkpoint_min: Annotated[
+        float | None, typer.Option(min=1, help="With auto: seconds at least.", show_default="60")
+    ] = None,
+    checkpoint_max: Annotated[
+        float | None, typer.Option(min=1, help="With auto: seconds at most.", show_default="3600")
+    ] = None,
+    lost_node_after: Annotated[
+        float | None,
+        typer.Option(min=20, help="Seconds until jobs of a silent node go on elsewhere.", show_default="60"),
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and take the fleet down on Ctrl-C.")
     ] = False,
@@ -43,11 +54,25 @@ def up(
         devices=devices,
         name=name,
         cpu=cpu,
+        rule=_rule(checkpoint_every, checkpoint_min, checkpoint_max),
+        lost_node_s=lost_node_after,
         foreground=foreground,
         timeout_s=timeout,
         state=str(state) if state else None,
         as_json=as_json,
     )
+
+
+def _rule(every: str | None, least_s: float | None, most_s: float | None) -> dict[str, object] | None:
+    from dataclasses import asdict
+
+    from midstep.cli.checkpoints import rule_of
+
+    try:
+        rule = rule_of(every, least_s, most_s)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+    return None if rule is None else asdict(rule)
 
 
 def down(
@@ -134,7 +159,7 @@ def events(
                     return 0
                 if follow:
                     fleet.be_patient(60.0)
-                    time.sleep(EVENT_POLL_S)
+                    pause(EVENT_POLL_S)
 
     guarded(work)
 

@@ -25,3 +25,7 @@ class JobFile:
     threads: int = 1
     region: str | None = None
     node: str | None = None
+    retries: int = 0
+    checkpoint_every: str | None = None  # auto, off, or seconds; None: as the fleet
+    checkpoint_min: float | None = None
+    checkpoint_max: float | None = None

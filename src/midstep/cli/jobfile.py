@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from midstep.cli.checkpoints import parse_every
 from midstep.cli.exits import UsageError
 from midstep.cli.job import JobFile
 from midstep.model.job import JobKind
@@ -31,6 +32,28 @@ def _positive(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise Wrong("a whole number of 1 or more")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise Wrong("a whole number of 0 or more")
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 1:
+        return float(value)
+    raise Wrong("a number of seconds, 1 or more")
+
+
+def _every(value: Any) -> str:
+    if value is False:  # YAML's word for off
+        return "off"
+    try:
+        parse_every(str(value))
+    except UsageError:
+        raise Wrong("auto, off, or a number of seconds, 1 or more") from None
+    return str(value)
 
 
 def _command(value: Any) -> list[str]:
@@ -75,6 +98,10 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "threads": _positive,
     "region": _text,
     "node": _text,
+    "retries": _whole,
+    "checkpoint_every": _every,
+    "checkpoint_min": _seconds,
+    "checkpoint_max": _seconds,
 }
 
 

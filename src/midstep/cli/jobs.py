@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,13 +46,16 @@ def show(job: options.Job, state: options.State = None, as_json: options.Json = 
     def work() -> int:
         from midstep.cli.output import print_json
         from midstep.cli.show import print_job
+        from midstep.cli.show_metrics import print_metrics
 
         with options.connect(state) as fleet:
             view = fleet.job(job)
+            metrics = fleet.metrics(view.job_id)
         if as_json:
-            print_json(view)
+            print_json({**asdict(view), "metrics": metrics})
         else:
             print_job(view)
+            print_metrics(metrics)
         return 0
 
     guarded(work)

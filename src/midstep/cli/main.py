@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from midstep.cli import fleet, jobs, logs, moves, submit
+from midstep.cli import checkpoints, fleet, jobs, logs, moves, sim, submit, top, vault
 from midstep.cli.exits import guarded
 
 HELP = "Run PyTorch jobs that can be suspended, moved and resumed in the middle of a step."
@@ -29,14 +29,18 @@ cli.command(rich_help_panel=JOBS)(moves.suspend)
 cli.command(rich_help_panel=JOBS)(moves.resume)
 cli.command(rich_help_panel=JOBS)(moves.migrate)
 cli.command(rich_help_panel=JOBS)(moves.resize)
+cli.command(rich_help_panel=JOBS)(checkpoints.checkpoint)
 cli.command(rich_help_panel=JOBS)(moves.cancel)
 cli.command(rich_help_panel=JOBS)(jobs.pull)
 cli.command(rich_help_panel=LOOKING)(jobs.ps)
 cli.command(rich_help_panel=LOOKING)(jobs.show)
+cli.command(rich_help_panel=LOOKING)(top.top)
 cli.command(rich_help_panel=LOOKING)(logs.logs)
 cli.command(rich_help_panel=LOOKING)(fleet.nodes)
 cli.command(rich_help_panel=LOOKING)(fleet.events)
 cli.command(rich_help_panel=LOOKING)(fleet.version)
+cli.command(rich_help_panel=LOOKING)(sim.sim)
+cli.add_typer(vault.vault, name="vault", rich_help_panel=FLEET)
 
 
 def app() -> None:

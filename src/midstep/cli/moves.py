@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from midstep.client.fleet import FleetClient
     from midstep.client.types import JobView, MoveView
 
+UNASKED = ("reconnect", "checkpoint", "recover", "copy-ahead")  # nobody's wish: they come about by themselves
 SETTLED = ("running", "suspended", "completed", "failed", "cancelled")
 
 
@@ -49,6 +50,10 @@ def resume(
 def migrate(
     job: options.Job,
     to: Annotated[str, typer.Option(help="A node or a region.", autocompletion=options.complete_place)],
+    copy_ahead: Annotated[
+        bool,
+        typer.Option(help="To another region: copy most of it while it runs, so that it stands still less."),
+    ] = True,
     wait: options.Wait = True,
     timeout: options.Timeout = None,
     state: options.State = None,
@@ -57,7 +62,9 @@ def migrate(
     """Move a job to another node or region; it goes on at the instruction where it was."""
     guarded(
         lambda: _move(
-            Asked("running", lambda f: f.migrate(job, to), to), job, Manner(wait, timeout, state, as_json)
+            Asked("running", lambda f: f.migrate(job, to, copy_ahead), to),
+            job,
+            Manner(wait, timeout, state, as_json),
         )
     )
 
@@ -168,7 +175,7 @@ def _new_moves(before: JobView, view: JobView, place: str = "") -> list[MoveView
     back. A move that was under way counts, unless what was asked for comes after it (to another place)."""
     past = before.moves if before.state in SETTLED or place else before.moves[:-1]
     known = {(m.kind, m.started_s) for m in past}
-    return [m for m in view.moves if (m.kind, m.started_s) not in known and m.kind != "reconnect"]
+    return [m for m in view.moves if (m.kind, m.started_s) not in known and m.kind not in UNASKED]
 
 
 class News:

@@ -47,6 +47,15 @@ Timeout = Annotated[
 ]
 
 
+CheckpointEvery = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, off, or seconds: how often running jobs are saved.", metavar="auto|off|SECONDS",
+        show_default="auto; of a job: as the fleet",
+    ),
+]  # fmt: skip
+
+
 def connect(state: Path | None, timeout_s: float = 30.0) -> FleetClient:
     """The client of the fleet in a state folder. Imported here: `--help` needs no HTTP client."""
     from midstep.client.fleet import FleetClient

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from midstep.cli.output import STYLES, age, clock, columns, duration, print_table, size
 
 if TYPE_CHECKING:
-    from midstep.client.types import JobView, MoveView
+    from midstep.client.types import CheckpointView, JobView, MoveView
+    from midstep.model.phase import StepTiming
 
 
 def print_job(job: JobView) -> None:
@@ -44,8 +45,20 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
         ("started", clock(job.started_s)),
         ("ended", f"{clock(job.ended_s)}, after {age(job.submitted_s, job.ended_s)}" if job.ended_s else ""),
         ("snapshot", f"{job.snapshot}, {size(job.snapshot_bytes)}" if job.snapshot else ""),
+        ("older", job.older_snapshot),
+        ("saved", _saved(job.checkpoints)),
+        ("at risk", duration(job.checkpoints.at_risk_s) if job.checkpoints.at_risk_s else ""),
         ("epoch", str(job.epoch)),
     ]
+
+
+def _saved(saves: CheckpointView) -> str:
+    """How often, why, what it costs, and when next."""
+    if saves.every_s is None:
+        return saves.why
+    cost = f", {duration(saves.pause_s)} each" if saves.pause_s is not None else ""
+    due = f", next at {clock(saves.next_s)}" if saves.next_s is not None else ""
+    return f"every {duration(saves.every_s)} ({saves.why}){cost}{due}; {saves.taken} so far"
 
 
 def _devices(job: JobView) -> str:
@@ -74,11 +87,17 @@ def _move(move: MoveView) -> None:
     if move.message:
         print(f"  {move.message}")
     if move.steps:
-        heads = columns("Phase", "Node", ">Took", ">Bytes")
+        known = any(s.known_bytes for s in move.steps)
+        heads = columns("Phase", "Node", ">Took", ">Bytes", *([">Were there"] if known else []))
         rows = [
-            (*_step(s.step), duration(s.duration_s), size(s.nbytes) if s.nbytes else "") for s in move.steps
+            (*_step(s.step), duration(s.duration_s), *(size(n) if n else "" for n in _sizes(s, known)))
+            for s in move.steps
         ]
         print_table(heads, rows)
+
+
+def _sizes(step: StepTiming, known: bool) -> tuple[int, ...]:
+    return (step.nbytes, step.known_bytes) if known else (step.nbytes,)
 
 
 def _step(name: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstep.cli import options
-from midstep.cli.exits import guarded
+from midstep.cli.checkpoints import rule_of
+from midstep.cli.exits import UsageError, guarded
+from midstep.cli.fork import refuse_changes
 from midstep.cli.job import JobFile
 from midstep.model.job import JobKind
 from midstep.model.tiers import Tier
@@ -32,6 +34,21 @@ Follow = Annotated[
         "--follow", "-f", help="Print its output, bring changed files back, exit with its exit code."
     ),
 ]
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(help="The command; a .py file runs under `python`.", metavar="COMMAND..."),
+]
+Place = Annotated[
+    str | None,
+    typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
+]
+Origin = Annotated[
+    str | None,
+    typer.Option("--from", help="Go on from a snapshot (or a job's newest one), as a job of its own."),
+]
+Retries = Annotated[
+    int, typer.Option(min=0, help="Run it again so often, from its newest snapshot, if it ends badly.")
+]
 MaxUpload = Annotated[int, typer.Option(min=1, help="Largest work directory, in MB.", metavar="MB")]
 
 
@@ -46,9 +63,7 @@ class Manner:
 
 
 def run(
-    command: Annotated[
-        list[str], typer.Argument(help="The command; a .py file runs under `python`.", metavar="COMMAND...")
-    ],
+    command: Command = None,
     name: Annotated[str, typer.Option(help="A name to call it by.")] = "",
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices.", show_default="the launcher's ranks, or 1")
@@ -69,14 +84,11 @@ def run(
     ),
     no_workdir: Annotated[bool, typer.Option("--no-workdir", help="It starts in an empty folder.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Math threads per rank.")] = 1,
-    region: Annotated[
-        str | None,
-        typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
-    ] = None,
-    node: Annotated[
-        str | None,
-        typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
-    ] = None,
+    region: Place = None,
+    node: Place = None,
+    retries: Retries = 0,
+    checkpoint_every: options.CheckpointEvery = None,
+    origin: Origin = None,
     follow: Follow = False,
     max_upload: MaxUpload = 1024,
     state: options.State = None,
@@ -84,7 +96,7 @@ def run(
 ) -> None:
     """Run a command as a job: midstep run --devices 2 -- python train.py --lr 0.1"""
     job = JobFile(
-        command=command,
+        command=command or [],
         workdir=None if no_workdir else workdir,
         name=name,
         devices=devices,
@@ -95,8 +107,20 @@ def run(
         threads=threads,
         region=region,
         node=node,
+        retries=retries,
+        checkpoint_every=checkpoint_every,
     )
-    guarded(lambda: hand_in(job, env or [], Manner(state, max_upload, follow, as_json)))
+    manner = Manner(state, max_upload, follow, as_json)
+
+    def work() -> int:
+        if origin is not None:
+            refuse_changes(job, env or [], no_workdir)
+            return hand_in(replace(job, workdir=None), [], manner, origin)
+        if not job.command:
+            raise UsageError("a command is missing", "midstep run -- python train.py")
+        return hand_in(job, env or [], manner)
+
+    guarded(work)
 
 
 def submit(
@@ -118,13 +142,14 @@ def submit(
     guarded(work)
 
 
-def hand_in(job: JobFile, env: list[str], manner: Manner) -> int:
-    """Upload, submit, follow. Answers the exit code."""
+def hand_in(job: JobFile, env: list[str], manner: Manner, origin: str | None = None) -> int:
+    """Upload, submit, follow. Answers the exit code. ``origin``: a snapshot that it goes on from."""
     from midstep.cli.command import environment, full_command
     from midstep.client.types import JobRequest
 
-    command = full_command(job.command, os.environ)
-    variables = environment(env, os.environ)
+    rule = rule_of(job.checkpoint_every, job.checkpoint_min, job.checkpoint_max)
+    command = full_command(job.command, os.environ) if origin is None else ()
+    variables = environment(env, os.environ) if origin is None else {}
     with options.connect(manner.state) as fleet:
         listing, blob = _send_files(fleet, job.workdir, manner)
         request = JobRequest(
@@ -142,6 +167,9 @@ def hand_in(job: JobFile, env: list[str], manner: Manner) -> int:
             gid=os.getgid(),
             region=job.region,
             node=job.node,
+            retries=job.retries,
+            checkpoints=rule,
+            from_snapshot=origin,
         )
         view = fleet.submit(request)
         if not manner.follow:

@@ -26,6 +26,7 @@ from midstep.client.types import (
     JobRequest,
     JobView,
     LogView,
+    MetricsView,
     MigrateRequest,
     NodeView,
     ResizeRequest,
@@ -83,9 +84,13 @@ class FleetClient:
         """Go on from its snapshot."""
         return self._transport.post(f"{_job(job)}/resume", JobView)
 
-    def migrate(self, job: str, to: str) -> JobView:
-        """Move it to a node or region."""
-        return self._transport.post(f"{_job(job)}/migrate", JobView, MigrateRequest(to))
+    def checkpoint(self, job: str) -> JobView:
+        """Save it now; it goes on."""
+        return self._transport.post(f"{_job(job)}/checkpoint", JobView)
+
+    def migrate(self, job: str, to: str, copy_ahead: bool = True) -> JobView:
+        """Move it to a node or region; to another region, after most of it was copied while it runs."""
+        return self._transport.post(f"{_job(job)}/migrate", JobView, MigrateRequest(to, copy_ahead))
 
     def resize(self, job: str, devices: int, to: str | None = None) -> JobView:
         """Let it go on with another number of devices; at a node or in a region, if one is given."""
@@ -98,6 +103,14 @@ class FleetClient:
     def logs(self, job: str, rank: int = 0, offset: int = 0, limit: int | None = None) -> LogView:
         """A piece of a rank's output."""
         return self._transport.get(f"{_job(job)}/logs", LogView, rank=rank, offset=offset, limit=limit)
+
+    def metrics(self, job: str) -> MetricsView:
+        """What one job does with its devices."""
+        return self._transport.get(f"{_job(job)}/metrics", MetricsView)
+
+    def all_metrics(self) -> list[MetricsView]:
+        """The same of all jobs that have devices, without their history."""
+        return self._transport.get("/v1/metrics", list[MetricsView])
 
     def nodes(self) -> list[NodeView]:
         """All nodes."""

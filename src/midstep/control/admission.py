@@ -11,7 +11,7 @@ from midstep.control.blobs import Blobs
 from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.scheduler import picture, want_of_spec
-from midstep.model.job import JobSpec
+from midstep.model.job import CheckpointRule, JobSpec
 from midstep.model.launch import Launch, LaunchError, unwrap
 from midstep.policy.picture import Want
 from midstep.policy.place import hopeless
@@ -22,6 +22,8 @@ MAX_RANKS = 4096
 MAX_THREADS = 1024
 MAX_COMMAND_BYTES = 100_000
 MAX_NAME = 100
+MAX_RETRIES = 1000
+LEAST_S, MAX_S = 1.0, 366 * 86400.0  # between checkpoints
 _ID = 2**32 - 2
 
 
@@ -37,7 +39,7 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
     ranks = request.ranks or launch.world_size
     devices = request.devices or ranks or 1
     ranks = ranks or devices
-    _check_numbers(request, ranks, devices)
+    check_numbers(request, ranks, devices)
     if request.workdir_blob is not None:
         blobs.path(request.workdir_blob)
     spec = JobSpec(
@@ -55,6 +57,8 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
         gid=request.gid,
         region=request.region,
         node=request.node,
+        retries=request.retries,
+        checkpoints=request.checkpoints,
     )
     check_possible(want_of_spec(spec), fleet)
     return spec
@@ -86,17 +90,31 @@ def _check_words(request: JobRequest) -> None:
         raise invalid("name", f"a name has at most {MAX_NAME} printable characters and no '/'")
 
 
-def _check_numbers(request: JobRequest, ranks: int, devices: int) -> None:
+def check_numbers(request: JobRequest, ranks: int, devices: int) -> None:
+    """Raises Rejected: a number is out of range, or does not fit another."""
     _range("devices", request.devices, MAX_RANKS * 64)
     _range("ranks", request.ranks, MAX_RANKS)
     _range("threads", request.threads, MAX_THREADS)
     _range("uid", request.uid, _ID, least=0)
     _range("gid", request.gid, _ID, least=0)
+    _range("retries", request.retries, MAX_RETRIES, least=0)
+    _check_rule(request.checkpoints)
     if ranks > MAX_RANKS:
         raise invalid("ranks", f"{ranks} ranks; at most {MAX_RANKS} are possible")
     if devices > ranks and devices % ranks:
         detail = f"{devices} devices cannot be shared out evenly to {ranks} ranks"
         raise invalid("devices", detail, f"give a multiple of {ranks}, or at most {ranks}")
+
+
+def _check_rule(rule: CheckpointRule | None) -> None:
+    if rule is None:
+        return
+    named = (("every_s", rule.every_s), ("min_s", rule.min_s), ("max_s", rule.max_s))
+    for name, value in named:
+        if value is not None and not LEAST_S <= value <= MAX_S:
+            raise invalid("checkpoints", f"{name} is {value:g} s; it is between {LEAST_S:g} s and a year")
+    if rule.min_s is not None and rule.max_s is not None and rule.min_s > rule.max_s:
+        raise invalid("checkpoints", f"min_s ({rule.min_s:g}) is larger than max_s ({rule.max_s:g})")
 
 
 def _range(name: str, value: int | None, most: int, least: int = 1) -> None:

@@ -20,6 +20,7 @@ def assignment(order: Order, nodes: Mapping[str, Node], log_bytes: dict[int, int
         peers=tuple(PeerAddress(p.index, nodes[p.node].address, p.port, p.ranks) for p in order.peers),
         source=order.source,
         target=order.target,
+        keep=order.keep,
         store=order.store,
         collect=order.collect,
         leaving=order.leaving,

@@ -6,20 +6,24 @@ Every method may raise Rejected, NotFound and StateError. The HTTP interface onl
 
 from __future__ import annotations
 
+import asyncio
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from midstep.control.admission import check_possible, spec_of
 from midstep.control.errors import NotFound, Rejected, invalid
+from midstep.control.forking import fork
 from midstep.control.lookup import find
 from midstep.control.region import Region
 from midstep.control.scheduler import want_at, want_resized
+from midstep.control.shipping import NotYet
 from midstep.control.views import job_view, node_views
 from midstep.engine.errors import Refused
 from midstep.engine.events import (
     CancelAsked,
+    CheckpointAsked,
     Event,
     MigrateAsked,
     ResizeAsked,
@@ -30,7 +34,7 @@ from midstep.engine.events import (
 from midstep.engine.record import JobRecord
 from midstep.model.lifecycle import JobState, Stage
 from midstep.vault.errors import SnapshotMissing
-from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, NodeView
+from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, MetricsView, NodeView
 
 _IDLE = (Stage.WAITING, Stage.OVER)
 
@@ -54,6 +58,13 @@ class Desk:
 
     async def submit(self, request: JobRequest) -> JobView:
         """Take a job."""
+        if request.from_snapshot is not None:
+            region = self._region
+            found = await asyncio.to_thread(
+                fork, request, dict(self._service.records), region.vaults, region.fleet
+            )
+            job_id = region.ids.job(taken=self._service.records)
+            return await self._ask(job_id, Submitted(job_id, found.spec, found.origin))
         spec = spec_of(request, self._region.fleet, self._region.blobs)
         job_id = self._region.ids.job(taken=self._service.records)
         return await self._ask(job_id, Submitted(job_id, spec))
@@ -71,6 +82,16 @@ class Desk:
         """One job, by id, unique beginning of an id, or name."""
         return self._view(self._find(asked))
 
+    def metrics(self, asked: str) -> MetricsView:
+        """What one job does with its devices."""
+        return self._region.meters.view(self._find(asked))
+
+    def all_metrics(self) -> list[MetricsView]:
+        """Of all jobs that have devices, in the order of submission; without their history."""
+        records = [record for record in self._service.records.values() if record.devices]
+        records.sort(key=lambda record: (record.submitted_s, record.job_id))
+        return [self._region.meters.view(record, history=False) for record in records]
+
     async def suspend(self, asked: str) -> JobView:
         """Free the job's devices, keep its state."""
         return await self._ask(self._find(asked).job_id, SuspendAsked())
@@ -79,10 +100,14 @@ class Desk:
         """Go on from where it was."""
         return await self._ask(self._find(asked).job_id, ResumeAsked())
 
-    async def migrate(self, asked: str, to: str) -> JobView:
+    async def checkpoint(self, asked: str) -> JobView:
+        """Save a running job now; it goes on."""
+        return await self._ask(self._find(asked).job_id, CheckpointAsked())
+
+    async def migrate(self, asked: str, to: str, *, copy_ahead: bool = True) -> JobView:
         """Go on at a node or in a region."""
         record = self._find(asked)
-        there = self._destination(to)
+        there = replace(self._destination(to), ahead=copy_ahead)
         if record.stage not in (Stage.ENDING, Stage.OVER):
             check_possible(want_at(record, there.node, there.region), self._region.fleet)
         return await self._ask(record.job_id, there)
@@ -124,11 +149,11 @@ class Desk:
             text, used = codecs.utf_8_decode(data, "replace", True)
         return LogView(text, offset, offset + used, ended=idle and at_end)
 
-    def files(self, asked: str) -> list[tuple[Path, str]]:
+    async def files(self, asked: str) -> list[tuple[Path, str]]:
         """The work directories of an ended or suspended job, each with its name in the archive: virtual host
         0's at the top (''), others below ``home-K``."""
         record = self._find(asked)
-        folder = self._left_by(record)
+        folder = await self._left_by(record)
         homes = sorted(folder.glob("home-*"), key=lambda path: int(path.name[5:])) if folder else []
         if not homes:
             raise Rejected(404, "no_files", f"job {record.job_id} has left no files")
@@ -138,12 +163,13 @@ class Desk:
             for home, tree in zip(homes, trees, strict=True)
         ]
 
-    def snapshot(self, region: str, snapshot_id: str) -> Path:
-        """A committed snapshot's folder."""
-        try:
-            return self._region.vaults.folder(region, snapshot_id)
-        except SnapshotMissing as error:
-            raise Rejected(404, "no_such_snapshot", str(error)) from None
+    async def manifest(self, region: str, snapshot_id: str, *, patient: bool = False) -> bytes | NotYet:
+        """A snapshot's archived manifest, for an agent of another region."""
+        return await self._region.shipping.manifest(region, snapshot_id, patient=patient)
+
+    async def chunks(self, region: str, body: bytes) -> Iterator[bytes]:
+        """Chunks of a region's archive, for an agent of another one."""
+        return await self._region.shipping.chunks(region, body)
 
     def blob(self, name: str) -> Path:
         """An upload's file."""
@@ -165,7 +191,8 @@ class Desk:
         return find(self._service.records, asked)
 
     def _view(self, record: JobRecord) -> JobView:
-        return job_view(record, self._service.now_s())
+        now_s = self._service.now_s()
+        return job_view(record, now_s, self._service.timetable(now_s).view(record, now_s))
 
     async def _ask(self, job_id: str, event: Event) -> JobView:
         try:
@@ -184,12 +211,13 @@ class Desk:
         names = ", ".join([*sorted(fleet.nodes), *fleet.regions])
         raise Rejected(422, "no_such_place", f"there is no node or region {to!r}", f"there are {names}")
 
-    def _left_by(self, record: JobRecord) -> Path | None:
+    async def _left_by(self, record: JobRecord) -> Path | None:
         if record.stage is Stage.OVER:
             return self._region.vaults.results(record.job_id)
         if record.stage is Stage.WAITING and record.snapshot is not None:
             try:
-                return self._region.vaults.folder(record.snapshot.region, record.snapshot.snapshot_id)
+                ref = record.snapshot
+                return await self._region.vaults.folder(ref.region, ref.snapshot_id, images=False)
             except SnapshotMissing as error:
                 raise NotFound(str(error)) from None
         title = f"the files of job {record.job_id} are in use"

@@ -5,6 +5,7 @@ state that the last commit says.
     jobs     the current record of every job
     nodes    every node that ever joined
     events   the fleet's history, as users see it
+    metrics  what was measured of each job, as of a while ago
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from midstep.control.errors import StateError
+from midstep.control.metrics import Kept
 from midstep.engine.effects import Log
 from midstep.engine.events import Event
 from midstep.engine.record import JobRecord
@@ -35,7 +37,10 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, job_id
                      message TEXT, duration_s REAL, nbytes INTEGER);
 CREATE INDEX events_of_job ON events (job_id, number);
 """
+# Beside the format above: a table that a database of before gets when it is opened.
+_METRICS = "CREATE TABLE IF NOT EXISTS metrics (job_id TEXT PRIMARY KEY, body TEXT)"
 _RECORD = TypeAdapter(JobRecord)
+_KEPT = TypeAdapter(Kept)
 _NODE = TypeAdapter(Node)
 _adapter: Callable[[type[Any]], TypeAdapter[Any]] = cache(TypeAdapter)  # making one takes milliseconds
 _COLUMNS = "number, at_s, job_id, node, kind, message, duration_s, nbytes"
@@ -54,6 +59,7 @@ class Journal:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
             elif version != SCHEMA:
                 raise StateError(f"{path} has format {version}, this version of Midstep reads {SCHEMA}")
+            self._db.execute(_METRICS)
 
     def close(self) -> None:
         """Flush and close."""
@@ -106,6 +112,23 @@ class Journal:
         with self._guarded():
             rows = self._db.execute("SELECT node, last_seen_s FROM nodes ORDER BY name").fetchall()
         return [NodeStatus(_NODE.validate_json(node), False, last_seen_s) for node, last_seen_s in rows]
+
+    def save_metrics(self, job_id: str, kept: Kept) -> None:
+        """Remember what was measured of a job."""
+        row = (job_id, _KEPT.dump_json(kept).decode())
+        with self._guarded():
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("INSERT OR REPLACE INTO metrics VALUES (?, ?)", row)
+
+    def metrics(self) -> dict[str, Kept]:
+        """What was measured, by job; what another version wrote and this one cannot read is left out."""
+        with self._guarded():
+            rows = self._db.execute("SELECT job_id, body FROM metrics").fetchall()
+        found: dict[str, Kept] = {}
+        for job_id, body in rows:
+            with suppress(ValidationError):
+                found[job_id] = _KEPT.validate_json(body)
+        return found
 
     def events(self, job_id: str | None, after: int, limit: int) -> list[EventView]:
         """The history after an event's number, oldest first."""

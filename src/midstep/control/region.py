@@ -11,23 +11,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from midstep.control.archiving import Archiving
 from midstep.control.blobs import Blobs
 from midstep.control.errors import StateError
 from midstep.control.fleet import Fleet
 from midstep.control.history import History
 from midstep.control.journal import Journal
 from midstep.control.logs import Logs
+from midstep.control.meters import Meters
 from midstep.control.service import Service
 from midstep.control.sessions import Sessions
+from midstep.control.shipping import Shipping
 from midstep.control.snapshots import Vaults
 from midstep.env import Clock, Ids, RealClock, real_ids
+from midstep.model.job import CheckpointRule
+from midstep.policy.intervals import FLEET
 from midstep.wire.agent import Welcome
+
+MEASURE_S = 2.0  # how often agents say what jobs do with their devices
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """``regions``: name -> the folder of its vault. ``heartbeat_s``, ``stall_s``: what agents are told to
-    keep."""
+    keep. ``lost_node_s``: after so long without a word from a node its jobs go on elsewhere; its agent stops
+    them after half of it. ``archiver``: its command; none: nothing is archived."""
 
     state_dir: Path
     fleet: str
@@ -35,6 +43,9 @@ class Settings:
     regions: Mapping[str, Path]
     heartbeat_s: float = 2.0
     stall_s: float = 30.0
+    checkpoints: CheckpointRule = FLEET
+    lost_node_s: float = 60.0
+    archiver: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -52,6 +63,9 @@ class Region:
     service: Service
     history: History
     sessions: Sessions
+    meters: Meters
+    archiving: Archiving
+    shipping: Shipping
     lock: int = -1
     tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -68,18 +82,38 @@ class Region:
             os.close(lock)
             raise StateError(f"cannot use {error.filename}: {error.strerror}") from error
         fleet = Fleet(journal, vaults.regions)
-        service = Service(journal, fleet, vaults, clock)
+        service = Service(journal, fleet, vaults, clock, settings.checkpoints, settings.lost_node_s)
         history = History(journal, service)
-        welcome = Welcome(settings.fleet, settings.heartbeat_s, settings.stall_s)
+        fence_s = settings.lost_node_s / 2
+        welcome = Welcome(settings.fleet, settings.heartbeat_s, settings.stall_s, fence_s, MEASURE_S)
+        meters = Meters(journal, service)
+        owner = f"{settings.fleet} {settings.state_dir}"
+        archiving = Archiving(service, vaults, clock, settings.archiver, owner)
         sessions = Sessions(service, fleet, logs, history, clock, settings.token, welcome)
+        sessions.on_usage = meters.take
         return cls(
-            settings, clock, ids, journal, fleet, vaults, logs, blobs, service, history, sessions, lock
+            settings,
+            clock,
+            ids,
+            journal,
+            fleet,
+            vaults,
+            logs,
+            blobs,
+            service,
+            history,
+            sessions,
+            meters,
+            archiving,
+            Shipping(vaults, archiving),
+            lock,
         )
 
     def start(self) -> None:
         """Recover what was under way, then serve events."""
         self.service.recover()
         self.tasks = [asyncio.create_task(self.service.run()), asyncio.create_task(self.sessions.watch())]
+        self.tasks.append(asyncio.create_task(self.archiving.run()))
 
     async def stop(self) -> None:
         """End cleanly. Jobs go on."""
@@ -88,6 +122,7 @@ class Region:
         for task in self.tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self.meters.close()
         self.journal.close()
         os.close(self.lock)
 

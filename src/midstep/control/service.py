@@ -9,17 +9,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from midstep.control import scheduler
+from midstep.control.checkpoints import Timetable
 from midstep.control.errors import NotFound, StateError
 from midstep.control.fleet import Fleet
+from midstep.control.forking import needed_by_others
 from midstep.control.journal import Journal
 from midstep.control.snapshots import Vaults
 from midstep.engine.check import verify
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
 from midstep.engine.errors import EngineError, IllegalMove, Refused, Stale
 from midstep.engine.events import (
+    CheckpointAsked,
     ControllerRestarted,
     DeadlinePassed,
     Event,
+    NodeGone,
     NotPlaced,
     Placed,
     SnapshotCommitted,
@@ -29,7 +33,9 @@ from midstep.engine.orders import desired
 from midstep.engine.record import JobRecord
 from midstep.engine.step import Stepped, step
 from midstep.env import Clock
+from midstep.model.job import CheckpointRule
 from midstep.model.lifecycle import Stage
+from midstep.policy.intervals import FLEET
 from midstep.policy.place import plan
 
 LOG = logging.getLogger("midstep.control")
@@ -41,11 +47,20 @@ Changed = Callable[[JobRecord | None, JobRecord], None]
 class Service:
     """The jobs. ``on_change`` is called after every persisted change, with the record before and after."""
 
-    def __init__(self, journal: Journal, fleet: Fleet, vaults: Vaults, clock: Clock) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        fleet: Fleet,
+        vaults: Vaults,
+        clock: Clock,
+        checkpoints: CheckpointRule = FLEET,
+        lost_node_s: float = 60.0,
+    ) -> None:
         self._journal, self._fleet, self._vaults, self._clock = journal, fleet, vaults, clock
         self._queue: asyncio.Queue[tuple[str, Event, asyncio.Future[JobRecord] | None]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._plan_due = False
+        self._checkpoints, self._lost_node_s = checkpoints, lost_node_s
         # Wall time that does not jump while we run: deadlines are counted in it.
         self._offset_s = clock.now_s() - clock.monotonic_s()
         self.on_change: list[Changed] = []
@@ -55,6 +70,10 @@ class Service:
         """The time that records and history speak of."""
         return self._offset_s + self._clock.monotonic_s()
 
+    def timetable(self, now_s: float) -> Timetable:
+        """When running jobs are saved, by what is known now."""
+        return Timetable.of(self._checkpoints, self.records.values(), now_s)
+
     def recover(self) -> None:
         """After a start: nothing is under way, no agent is connected. Call it before `run`."""
         for job_id, record in list(self.records.items()):
@@ -63,9 +82,11 @@ class Service:
         kept = [record.snapshot for record in self.records.values() if record.snapshot]
         for snapshot in kept:  # of one that was committed just before, nobody knows whether it is on disk
             self._spawn(self._vaults.flush(snapshot))
-        parts = [record.part for record in self.records.values() if record.part]
+        others = [ref for record in self.records.values() for ref in (record.part, record.older) if ref]
         keep = {record.pending for record in self.records.values()}
-        keep |= {snapshot.snapshot_id for snapshot in (*kept, *parts)}
+        keep |= {snapshot.snapshot_id for snapshot in (*kept, *others)}
+        keep |= {name for record in self.records.values() for name in record.damaged}
+        keep |= {record.storing.snapshot_id for record in self.records.values() if record.storing}
         self._spawn(self._vaults.sweep({name for name in keep if name}, set(self.records)))
 
     async def run(self) -> None:
@@ -88,6 +109,17 @@ class Service:
         """Let an event happen. One that cannot be taken is logged; all that agents and timers say is said
         again."""
         self._queue.put_nowait((job_id, event, None))
+
+    def note(self, job_id: str, log: Log) -> None:
+        """A line of history that changes nothing; ``job_id`` '': of no job."""
+        record = self.records.get(job_id)
+        try:
+            if record is None:
+                self._journal.note(self.now_s(), log)
+            else:
+                self._journal.commit(self.now_s(), record, None, [log], synced=False)
+        except StateError as error:
+            LOG.warning("%s", error)
 
     def plan_soon(self) -> None:
         """Devices or jobs have changed: look for placements after the events that are queued."""
@@ -143,7 +175,9 @@ class Service:
             case CommitSnapshot():
                 self._spawn(self._commit(job_id, effect))
             case DeleteSnapshot(snapshot_id):
-                self._spawn(self._vaults.delete(snapshot_id))
+                # A job that was started from it removes it when it has no need of it any more.
+                if not needed_by_others(self.records.values(), job_id, snapshot_id):
+                    self._spawn(self._vaults.delete(snapshot_id))
             case Log():
                 pass  # in the journal already
 
@@ -178,9 +212,15 @@ class Service:
         while True:
             await self._clock.sleep(_TICK_S)
             now_s = self.now_s()
+            timetable = self.timetable(now_s)
             for record in list(self.records.values()):
                 if record.deadline_s is not None and record.deadline_s <= now_s:
                     self.tell(record.job_id, DeadlinePassed())
+                for node in record.unreachable:
+                    if now_s - record.lost[node] >= self._lost_node_s and node not in record.given_up:
+                        self.tell(record.job_id, NodeGone(node))
+                if timetable.due(record, now_s):
+                    self.tell(record.job_id, CheckpointAsked(due=True))
 
     def _complain(self, job_id: str, event: Event, error: Exception) -> None:
         name = type(event).__name__

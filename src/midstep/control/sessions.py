@@ -8,7 +8,7 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -19,8 +19,9 @@ from midstep.control.fleet import Fleet
 from midstep.control.history import History
 from midstep.control.logs import Logs
 from midstep.control.service import Service
+from midstep.engine import ahead
 from midstep.engine.effects import Log
-from midstep.engine.events import NodeBack, NodeLost, NodeReported
+from midstep.engine.events import NodeBack, NodeLost, NodeReported, SnapshotCopied
 from midstep.engine.orders import Order, desired
 from midstep.engine.record import JobRecord
 from midstep.env import Clock
@@ -28,9 +29,11 @@ from midstep.wire.agent import (
     FROM_AGENT,
     PROTOCOL,
     TO_AGENT,
+    CopyOrder,
     Desired,
     Hello,
     LogChunk,
+    Measured,
     Refused,
     Report,
     Welcome,
@@ -59,7 +62,7 @@ class Session:
         self.link, self.node = link, node
         self.heard_s = now_s
         self.due = asyncio.Event()
-        self.sent: dict[str, Order] | None = None
+        self.sent: tuple[dict[str, Order], tuple[CopyOrder, ...]] | None = None
 
 
 class Sessions:
@@ -79,6 +82,7 @@ class Sessions:
         self._clock, self._token, self._welcome = clock, token, welcome
         self._lost_after_s = 4 * welcome.heartbeat_s + 2
         self._sessions: dict[str, Session] = {}
+        self.on_usage: Callable[[str, Measured], None] = lambda node, measured: None
         service.on_change.append(self._changed)
 
     async def serve(self, link: Link) -> None:
@@ -166,12 +170,17 @@ class Sessions:
         if self._sessions.get(session.node) is not session:
             return
         match message:
-            case Report(jobs):
+            case Report(jobs, copies):
                 for job in jobs:
                     if job.job_id in self._service.records:
                         self._service.tell(job.job_id, NodeReported(session.node, job))
+                for copy in copies:
+                    if copy.job_id in self._service.records:
+                        self._service.tell(copy.job_id, SnapshotCopied(session.node, copy))
             case LogChunk():
                 self._take_log(session, message)
+            case Measured() as measured:
+                self.on_usage(session.node, measured)
             case Hello():
                 LOG.warning("node %s said hello twice", session.node)
 
@@ -202,10 +211,11 @@ class Sessions:
             while True:
                 await session.due.wait()
                 session.due.clear()
-                orders = self._orders(session.node)
-                if orders != session.sent:
-                    session.sent = orders
-                    await session.link.send(TO_AGENT.dump_json(self._desired(orders.values())).decode())
+                orders, copies = self._orders(session.node), self._copies(session.node)
+                if (orders, copies) != session.sent:
+                    session.sent = (orders, copies)
+                    wanted = self._desired(orders.values(), copies)
+                    await session.link.send(TO_AGENT.dump_json(wanted).decode())
         except LinkClosed:
             pass
 
@@ -214,7 +224,11 @@ class Sessions:
         orders = ((job_id, desired(record).get(node)) for job_id, record in sorted(records.items()))
         return {job_id: order for job_id, order in orders if order is not None}
 
-    def _desired(self, orders: Iterable[Order]) -> Desired:
+    def _copies(self, node: str) -> tuple[CopyOrder, ...]:
+        found = (ahead.wanted(record).get(node) for _, record in sorted(self._service.records.items()))
+        return tuple(CopyOrder(copy.job_id, copy.source) for copy in found if copy is not None)
+
+    def _desired(self, orders: Iterable[Order], copies: tuple[CopyOrder, ...]) -> Desired:
         nodes = self._fleet.known
         assignments = [
             assignment(
@@ -222,7 +236,7 @@ class Sessions:
             )
             for order in orders
         ]
-        return Desired(tuple(assignments))
+        return Desired(tuple(assignments), copies)
 
 
 def _nodes_of(record: JobRecord) -> set[str]:

@@ -17,6 +17,7 @@ from midstep.vault.snapshots import Snapshots
 
 LOG = logging.getLogger("midstep.control")
 _QUIET_S = 1.0
+_MOST_HOMES = 10_000
 
 
 class Vaults:
@@ -26,6 +27,7 @@ class Vaults:
         self._vaults = {region: Snapshots(folder) for region, folder in sorted(folders.items())}
         self._clock = clock
         self._flushing: dict[str, asyncio.Event] = {}  # snapshot -> done
+        self.durable: set[str] = set()  # snapshots that the archive has, as far as we have heard
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -54,7 +56,8 @@ class Vaults:
         done = self._flushing.setdefault(snapshot.snapshot_id, asyncio.Event())
         try:
             await self._clock.sleep(_QUIET_S)
-            await asyncio.to_thread(self._vaults[snapshot.region].flush, snapshot.snapshot_id)
+            if snapshot.snapshot_id not in self.durable:
+                await asyncio.to_thread(self._vaults[snapshot.region].flush, snapshot.snapshot_id)
         except OSError as error:
             LOG.error("snapshot %s is not on disk in %s: %s", snapshot.snapshot_id, snapshot.region, error)
         finally:
@@ -62,11 +65,28 @@ class Vaults:
             self._flushing.pop(snapshot.snapshot_id, None)
 
     async def delete(self, snapshot_id: str) -> None:
-        """Remove a snapshot, and what other regions have copied of it. Not before those that were committed
-        since are on disk: one of them may take its place."""
+        """Remove a snapshot's folders, and what other regions have copied of it. Not before those that were
+        committed since are on disk: one of them may take its place. What is archived of it goes by the rules
+        of `archiving`."""
         for other, done in list(self._flushing.items()):
             if other != snapshot_id:
                 await done.wait()
+        await self.clear(snapshot_id)
+        self.durable.discard(snapshot_id)
+
+    def hide(self, snapshot_id: str) -> bool:
+        """Have nobody begin to read a snapshot's folders from now on: they are archived. Whether there were
+        any; `clear` removes them."""
+        there = [vault for vault in self._vaults.values() if vault.exists(snapshot_id)]
+        for vault in there:
+            try:
+                vault.hide(snapshot_id)
+            except OSError as error:
+                LOG.warning("snapshot %s stays in %s: %s", snapshot_id, vault.root, error)
+        return bool(there)
+
+    async def clear(self, snapshot_id: str) -> None:
+        """Remove a snapshot's folders in all regions."""
         for region, vault in self._vaults.items():
             try:
                 await asyncio.to_thread(vault.delete, snapshot_id)
@@ -81,11 +101,24 @@ class Vaults:
                 LOG.info("snapshot %s is not needed any more: removed", snapshot_id)
                 await self.delete(snapshot_id)
 
-    def folder(self, region: str, snapshot_id: str) -> Path:
-        """A committed snapshot's folder; raises SnapshotMissing."""
-        vault = self._vaults.get(region)
-        if vault is None:
+    def root(self, region: str) -> Path:
+        """The folder of a region's vault."""
+        return self._vaults[region].root
+
+    def vault(self, region: str) -> Snapshots:
+        """A region's vault. SnapshotMissing: there is no such region."""
+        if region not in self._vaults:
             raise SnapshotMissing(f"there is no region {region}; there are {', '.join(self._vaults)}")
+        return self._vaults[region]
+
+    async def folder(self, region: str, snapshot_id: str, *, images: bool = True) -> Path:
+        """A committed snapshot's folder, from the archive if need be; without ``images`` only the homes.
+        VaultError."""
+        vault = self.vault(region)
+        if vault.is_raw(snapshot_id):
+            return vault.path(snapshot_id)
+        homes = None if images else range(_MOST_HOMES)
+        await asyncio.to_thread(vault.materialise, snapshot_id, None if images else (), homes)
         return vault.path(snapshot_id)
 
     def results(self, job_id: str) -> Path | None:

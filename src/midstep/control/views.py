@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from midstep.engine.check import users_of_devices
+from midstep.engine.draft import sized
 from midstep.engine.leaving import codes_of
-from midstep.engine.record import Intent, JobRecord, Move
+from midstep.engine.record import Ahead, Intent, JobRecord, Move
 from midstep.model.fleet import NodeStatus
 from midstep.model.lifecycle import Stage
-from midstep.model.phase import StepTiming
-from midstep.wire.api import DeviceView, JobView, MoveView, NodeView, RankView
+from midstep.wire.api import CheckpointView, DeviceView, JobView, MoveView, NodeView, RankView
 
 _IDLE = (Stage.WAITING, Stage.OVER)
 
 
-def job_view(record: JobRecord, now_s: float) -> JobView:
+def job_view(record: JobRecord, now_s: float, saved: CheckpointView) -> JobView:
     """A job."""
     return JobView(
         job_id=record.job_id,
@@ -43,6 +44,8 @@ def job_view(record: JobRecord, now_s: float) -> JobView:
         stalls=record.stalls,
         devices_now=record.devices,
         devices_wanted=record.wanted,
+        checkpoints=saved,
+        older_snapshot=record.older.snapshot_id if record.older else "",
     )
 
 
@@ -62,9 +65,31 @@ def reason(record: JobRecord) -> str:
         return prefix + record.waiting
     if record.waiting and record.would_resize:
         return f"to have {record.wanted} devices in place of {record.devices}, it {record.waiting}"
+    if record.ahead is not None and record.next is not None:
+        return _copied_ahead(record.ahead, record.next.region)
     if record.stage is Stage.RUNNING:
         return _last_failed_move(record)
-    return _failure(record) or (f"to {record.target}" if record.target and record.next else "")
+    return (
+        _doing(record) or _failure(record) or (f"to {record.target}" if record.target and record.next else "")
+    )
+
+
+def _copied_ahead(plan: Ahead, region: str) -> str:
+    what = f"copied to {region} while it runs, round {max(1, plan.rounds)}"
+    if plan.copying is None:
+        return f"{what}: a checkpoint is taken"
+    return (
+        f"{what}: {sized(plan.done_bytes)} have come, {sized(plan.left_bytes)} (uncompressed) have still to"
+    )
+
+
+def _doing(record: JobRecord) -> str:
+    """How far what takes long is."""
+    for node, report in sorted(record.reports.items()):
+        if (doing := report.doing) is not None:
+            done, left = sized(doing.done_bytes), sized(doing.left_bytes)
+            return f"{doing.step} to {node}: {done} have come, {left} (uncompressed) have still to"
+    return ""
 
 
 def _numbered(ranks: tuple[int, ...]) -> str:
@@ -126,7 +151,7 @@ def exit_words(code: int) -> str:
 
 
 def _last_failed_move(record: JobRecord) -> str:
-    done = [move for move in record.moves if move.kind != "reconnect"]
+    done = [move for move in record.moves if move.kind not in ("reconnect", "recover")]
     if done and done[-1].ok is False:
         return f"the last {done[-1].kind} failed: {done[-1].message}"
     return ""
@@ -139,11 +164,7 @@ def _moves(record: JobRecord, now_s: float) -> tuple[MoveView, ...]:
 
 def _move(move: Move, now_s: float) -> MoveView:
     steps = tuple(
-        StepTiming(
-            f"{step.timing.step}@{step.node}" if step.node else step.timing.step,
-            step.timing.duration_s,
-            step.timing.nbytes,
-        )
+        replace(step.timing, step=f"{step.timing.step}@{step.node}" if step.node else step.timing.step)
         for step in move.steps
     )
     ended_s = now_s if move.ended_s is None else move.ended_s

@@ -6,7 +6,7 @@ from midstep.engine import leaving
 from midstep.engine.draft import Draft
 from midstep.engine.errors import Refused
 from midstep.engine.events import MigrateAsked, ResizeAsked
-from midstep.engine.record import Intent, JobRecord, Target
+from midstep.engine.record import Ahead, Intent, JobRecord, Target
 from midstep.model.lifecycle import JobState, Stage
 
 
@@ -18,19 +18,25 @@ def suspend(draft: Draft) -> None:
     # A resize whose ranks are on their way comes to its end first: half of it cannot be resumed.
     kept = record.next if record.partly else None
     draft.set(intent=Intent.SUSPEND, next=kept, target=None, attempts=0, waiting="")
+    if record.stage is Stage.WAITING:  # a recovery that waits for devices
+        draft.end_move(ok=False, message="it was suspended")
     draft.log("asked", "suspend")
 
 
 def resume(draft: Draft) -> None:
     """Go on: a suspended job queues for devices, one being suspended does so afterwards, a migration that
-    still waits for devices is called off."""
+    still waits for devices, or is copied ahead, is called off."""
     record = _living(draft.record, "resumed")
     calls_off = record.intent is Intent.MIGRATE and record.next is None
     calls_off |= record.stage is Stage.WAITING and record.target is not None
+    copies = record.ahead is not None and record.stage is Stage.RUNNING
+    calls_off |= copies
     if record.intent is not Intent.SUSPEND and not calls_off:
         hint = "only a suspended job can be resumed"
         raise Refused("not_suspended", f"job {record.job_id} is {record.shown}", record.shown, hint)
     _want_run(draft)
+    if copies:
+        draft.set(next=None)
     draft.log("asked", "resume")
 
 
@@ -53,7 +59,8 @@ def migrate(draft: Draft, event: MigrateAsked) -> None:
         what = "resized" if record.partly else "migrated"
         raise Refused("is_migrating", f"job {record.job_id} is being {what} already", record.shown, hint)
     draft.log("asked", f"migrate to {target}")
-    if record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING):
+    draft.set(ahead=Ahead(draft.now_s) if event.ahead else None)
+    if record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) or record.keeps:
         draft.set(intent=Intent.MIGRATE, target=target, attempts=0, waiting="")
     else:
         _want_run(draft)
@@ -66,7 +73,7 @@ def resize(draft: Draft, event: ResizeAsked) -> None:
     record = _living(draft.record, "resized")
     if event.node is not None or event.region is not None:
         draft.set(asked=event.devices)
-        migrate(draft, MigrateAsked(event.node, event.region))
+        migrate(draft, MigrateAsked(event.node, event.region, ahead=True))
         return
     has = record.next.devices if record.next else record.devices
     if event.devices == record.wanted and (record.placement is None or has == event.devices):

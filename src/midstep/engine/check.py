@@ -67,6 +67,10 @@ def check(records: Iterable[JobRecord]) -> None:
         holds = record.stage not in (Stage.WAITING, Stage.OVER)
         assert (record.placement is not None) == holds, f"{name} has placement {record.placement}"
         assert (record.stage is Stage.OVER) <= (record.outcome is not None), f"{name} has no outcome"
+        assert not record.keeps or record.stage is Stage.DUMPING, f"{name} keeps nothing"
+        runs = record.stage in (Stage.JOINING, Stage.RUNNING)
+        assert record.storing is None or runs, f"{name} stores a checkpoint"
+        assert record.older is None or record.snapshot is not None, f"{name} has only an older snapshot"
         assert record.part is None or record.stage in (Stage.HOLDING, Stage.JOINING), f"{name} keeps a part"
         for placement in (record.placement, record.next, record.back):
             faults = _faults_of(record, placement) if placement else []

@@ -5,15 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midstep.model.job import JobSpec, Placement, SnapshotRef
-from midstep.model.phase import Fault, JobOnNode
+from midstep.model.phase import CopyStatus, Fault, JobOnNode
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Another job's snapshot, which a new one starts from; what the rendezvous store held at that cut; ranks
+    by virtual host; the other job's epoch: the ranks' mailboxes obey only proxies of later ones."""
+
+    snapshot: SnapshotRef
+    store: dict[str, str]
+    homes: tuple[tuple[int, ...], ...]
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A new job; the only event that needs no record."""
+    """A new job; the only event that needs no record. ``origin`` None: it starts from the beginning."""
 
     job_id: str
     spec: JobSpec
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,28 @@ class NodeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A node has not answered for so long that its agent has fenced itself: nothing runs there any more."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCopied:
+    """A node's word on the snapshot that it brings into its region."""
+
+    node: str
+    status: CopyStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAsked:
+    """Save the running job, and let it go on. ``due``: nobody asked, its interval is over."""
+
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendAsked:
     """Free the job's devices, keep its state."""
 
@@ -71,6 +105,7 @@ class MigrateAsked:
 
     node: str | None = None
     region: str | None = None
+    ahead: bool = False  # to another region: copy as much as possible while it runs
 
     @property
     def to(self) -> str:
@@ -126,6 +161,9 @@ Event = (
     | NodeReported
     | NodeLost
     | NodeBack
+    | NodeGone
+    | SnapshotCopied
+    | CheckpointAsked
     | SuspendAsked
     | ResumeAsked
     | MigrateAsked

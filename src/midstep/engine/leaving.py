@@ -96,10 +96,13 @@ def released(draft: Draft) -> None:
         return
     migrating = record.intent is Intent.MIGRATE
     failed = record.failure is not None and record.move is not None and bool(record.move.message)
-    draft.end_move(ok=not failed)
+    recovers = record.move is not None and record.move.kind == "recover" and record.intent is Intent.RUN
+    if not recovers:  # it has not come back yet
+        draft.end_move(ok=not failed)
     intent = Intent.RUN if migrating else record.intent
     draft.go(Trigger.ALL_GONE, placement=None, left=record.placement, intent=intent, queued_s=draft.now_s)
     draft.set(reports={}, peers=(), source=None, next=None, back=None, ran=False, running_s=None, lost={})
+    draft.set(given_up=())
 
 
 def ended(draft: Draft) -> None:
@@ -110,12 +113,14 @@ def ended(draft: Draft) -> None:
 
 def _over(draft: Draft) -> None:
     record = draft.record
-    doomed = [record.pending, record.snapshot.snapshot_id if record.snapshot else None]
+    kept = [ref.snapshot_id for ref in (record.snapshot, record.older) if ref is not None]
+    doomed = [record.pending, *kept, *record.damaged]
     draft.effects.extend(DeleteSnapshot(snapshot_id) for snapshot_id in doomed if snapshot_id)
     left = record.placement or record.left
     draft.set(
         placement=None, left=left, reports={}, peers=(), source=None, snapshot=None, pending=None, store={}
     )
+    draft.set(older=None, older_store={}, damaged=(), given_up=())
     draft.set(lost={}, ended_s=draft.now_s, running_s=None)
 
 

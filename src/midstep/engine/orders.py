@@ -35,6 +35,7 @@ class Order:
     target: str | None = None
     store: dict[str, str] = field(default_factory=dict[str, str])
     collect: bool = False
+    keep: bool = False  # DUMP: the processes go on soon, and the part may be stored after that
     leaving: tuple[int, ...] | None = None  # DUMP: only these virtual hosts; None: all
 
 
@@ -58,10 +59,12 @@ def _order(record: JobRecord, goal: Goal, place: NodePlace) -> Order:
             leads = place.index == 0 and record.source is not None
             return replace(base, source=record.source, store=store if leads else {})
         case Goal.RUN:
-            return replace(base, peers=record.peers)
+            storing = record.storing.snapshot_id if record.storing else None
+            return replace(base, peers=record.peers, target=storing)
         case Goal.DUMP:
             leaving = _leaving(record, place) if record.partly else None
-            return replace(base, peers=record.peers, target=record.pending, leaving=leaving)
+            cut = replace(base, peers=record.peers, target=record.pending, leaving=leaving)
+            return replace(cut, keep=record.keeps)
         case Goal.GONE:
             return replace(base, collect=record.stage is Stage.ENDING)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from midstep.model.job import JobSpec, NodePlace, Placement, SnapshotRef
 from midstep.model.lifecycle import JobState, Stage
-from midstep.model.phase import Failure, JobOnNode, Stall, StepTiming
+from midstep.model.phase import Failure, JobOnNode, Phase, Stall, StepTiming
 
 
 class Intent(enum.StrEnum):
@@ -79,6 +79,42 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class Storing:
+    """A checkpoint whose parts are made, and on their way into the vault while the job runs on."""
+
+    snapshot_id: str
+    cut_s: float
+    store: dict[str, str] = field(default_factory=dict[str, str])
+    committing: bool = False  # they are there: the manifest is being written
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """What is known of a job's checkpoints."""
+
+    taken: int = 0  # begun, successful or not
+    pause_s: float | None = None  # what one costs: a moving average, from the cut until all run again
+    tried_s: float | None = None  # when the last one was begun
+    refused: int = 0  # that came to nothing, in a row
+    since_s: float | None = None  # what was done since then would be lost now
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A migration to another region of which as much as possible is copied while the job runs."""
+
+    begun_s: float
+    rounds: int = 0  # copies that were begun
+    copying: SnapshotRef | None = None  # what is being copied now
+    saving: bool = False  # a checkpoint is being taken, to be copied
+    before: str = ""  # the newest snapshot when that was begun, or the one copied last
+    sent_bytes: int = 0  # by the last copy
+    done_bytes: int = 0  # by this one, as far as is known
+    left_bytes: int = 0
+    steps: tuple[NodeStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """One job. Changed only by `step`; ``version`` grows with every change."""
 
@@ -96,6 +132,7 @@ class JobRecord:
     left: Placement | None = None  # where it was last, for late log lines
     homes: tuple[tuple[int, ...], ...] = ()  # ranks by virtual host, fixed at the first placement
     target: Target | None = None
+    ahead: Ahead | None = None  # copy-ahead of the migration that was asked for
     asked: int | None = None  # devices, by the last resize; None: as submitted
     avoid: tuple[str, ...] = ()  # nodes that could not start it
     carries: bool = False  # its devices hold state of the ranks (GPUs), which only a cut moves
@@ -103,17 +140,28 @@ class JobRecord:
     ran: bool = False  # processes may have run since the last cut: they must not run twice
     source: SnapshotRef | None = None  # HOLDING: restored from it
     snapshot: SnapshotRef | None = None  # the newest
+    older: SnapshotRef | None = None  # the one before it, in case the newest is damaged
+    damaged: tuple[str, ...] = ()  # snapshots that could not be used; they go when the job ends
+    keeps: bool = False  # the cut under way is a checkpoint: its processes go on
+    storing: Storing | None = None  # JOINING, RUNNING: the checkpoint just made
+    saves: Saves = Saves()
     pending: str | None = None  # the snapshot being made
     partly: bool = False  # a resize is under way for which only the ranks that change nodes are dumped
     part: SnapshotRef | None = None  # their snapshot, until all run: of no use without the ranks that stayed
     store: dict[str, str] = field(default_factory=dict[str, str])  # of `snapshot`
+    older_store: dict[str, str] = field(default_factory=dict[str, str])  # of `older`
     cut_store: dict[str, str] = field(default_factory=dict[str, str])  # of `pending` or `part`
     reports: dict[str, JobOnNode] = field(default_factory=dict[str, JobOnNode])  # of this epoch
     peers: tuple[Peer, ...] = ()
     lost: dict[str, float] = field(default_factory=dict[str, float])  # nodes that do not answer, since when
+    given_up: tuple[str, ...] = ()  # of those: for so long that nothing runs there any more
     leftovers: dict[str, Leftover] = field(default_factory=dict[str, Leftover])
     deadline_s: float | None = None
     attempts: int = 0
+    retried: int = 0  # times that it was run again after it had ended badly by itself
+    losses: int = 0  # times that its processes were lost through no fault of its own
+    exposed_s: float = 0.0  # node-seconds that it has been running: what its losses are measured by
+    stage_s: float = 0.0  # since when it is in its stage
     move: Move | None = None
     moves: tuple[Move, ...] = ()
     outcome: JobState | None = None
@@ -179,6 +227,11 @@ class JobRecord:
         """Nodes that it is on and that do not answer."""
         return tuple(place.node for place in self.nodes if place.node in self.lost)
 
+    def dumped(self, node: str) -> bool:
+        """Whether a node's part of the snapshot being made is in the vault."""
+        report = self.reports.get(node)
+        return report is not None and report.phase is Phase.DUMPED and report.target in (None, self.pending)
+
     @property
     def stalls(self) -> tuple[Stall, ...]:
         """Collectives that wait for ranks that do not come."""
@@ -196,9 +249,12 @@ _SHOWN = {
 def _shown_by_history(record: JobRecord) -> JobState:
     moving = {"migrate": JobState.MIGRATING, "resize": JobState.RESIZING}
     on_its_way = moving.get(record.move.kind) if record.move is not None else None
+    saving = record.move is not None and record.move.kind == "checkpoint"
     match record.stage:
         case Stage.OVER:
             return record.outcome or JobState.FAILED
+        case Stage.DUMPING | Stage.COMMITTING | Stage.JOINING if saving:
+            return JobState.RUNNING
         case Stage.WAITING | Stage.FROZEN:
             waits = on_its_way or JobState.QUEUED
             return JobState.SUSPENDED if record.intent is Intent.SUSPEND else waits

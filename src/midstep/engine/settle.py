@@ -3,7 +3,9 @@ news came."""
 
 from __future__ import annotations
 
-from midstep.engine import leaving, ways
+from dataclasses import replace
+
+from midstep.engine import ahead, checkpoints, leaving, recovery, ways
 from midstep.engine.deadlines import LIMITS_S, deadline_at_s
 from midstep.engine.draft import Draft
 from midstep.engine.record import Exit, Intent, JobRecord, Peer
@@ -35,7 +37,7 @@ def _advance(draft: Draft) -> None:
         case Stage.FROZEN:
             _exits(draft)
         case _:
-            if not _exits(draft) and not _failures(draft):
+            if not _exits(draft) and not _failures(draft) and not _forsaken(draft):
                 _reached(draft)
 
 
@@ -46,6 +48,10 @@ def _leaving(draft: Draft) -> None:
             leaving.ended(draft)
         else:
             leaving.released(draft)
+        return
+    silent = {place.node for place in record.nodes if not leaving.gone(record, place.node)}
+    if silent <= set(record.given_up):
+        leaving.leave_behind(draft)
         return
     failed = [
         (node, report) for node, report in sorted(record.reports.items()) if report.phase is Phase.FAILED
@@ -74,8 +80,7 @@ def _exits(draft: Draft) -> bool:
         ways.cannot_hold(draft, Failure("restore", message, Fault.NODE, intact=False))
         return True
     if bad:
-        first = bad[0]
-        leaving.end(draft, JobState.FAILED, exit=Exit(first.rank, first.exit_code or 1, first.last_lines))
+        _ended_badly(draft, bad[0])
         return True
     if len({rank.rank for rank in ranks if rank.exit_code == 0}) == record.spec.world_size:
         leaving.end(draft, JobState.COMPLETED, exit=Exit(0, 0))
@@ -83,9 +88,29 @@ def _exits(draft: Draft) -> bool:
     return False
 
 
+def _ended_badly(draft: Draft, rank: RankStatus) -> None:
+    record, code = draft.record, rank.exit_code or 1
+    exit = Exit(rank.rank, code, rank.last_lines)
+    if record.stage is not Stage.FROZEN and code == recovery.KILLED:
+        words = f"rank {rank.rank} was killed (SIGKILL), from outside or for want of memory"
+        recovery.start_over(draft, Failure("run", words, Fault.NODE, intact=False), exit)
+    elif record.stage is not Stage.FROZEN and record.retried < record.spec.retries:
+        recovery.retry(draft, exit)
+    else:
+        leaving.end(draft, JobState.FAILED, exit=exit)
+
+
 def _blame(rank: RankStatus) -> tuple[bool, int]:
     """A rank that ended by itself before one that was killed; ranks often die because another did."""
     return ((rank.exit_code or 0) > 128, rank.rank)
+
+
+def _forsaken(draft: Draft) -> bool:
+    """Whether nodes that will not answer any more decide what happens."""
+    nodes = recovery.gone_for_good(draft.record)
+    if nodes:
+        recovery.lose_nodes(draft, nodes)
+    return bool(nodes)
 
 
 def _failures(draft: Draft) -> bool:
@@ -114,7 +139,7 @@ def _failed(draft: Draft, failure: Failure) -> None:
         case _ if failure.intact and failure.fault is not Fault.USER:
             ways.reconnect(draft, failure)
         case Stage.JOINING | Stage.RUNNING | Stage.DUMPING if failure.fault is Fault.NODE:
-            ways.start_over(draft, failure)
+            recovery.start_over(draft, failure)
         case _ if record.snapshot is not None and failure.fault is not Fault.USER:
             leaving.give_up(draft, failure)
         case _:
@@ -122,10 +147,12 @@ def _failed(draft: Draft, failure: Failure) -> None:
 
 
 def _reached(draft: Draft) -> None:
+    checkpoints.look(draft)
     record = draft.record
     if record.stage is Stage.RUNNING:
         if record.intent is Intent.SUSPEND or (record.intent is Intent.MIGRATE and record.next is not None):
-            ways.cut(draft)
+            if not ahead.holds(draft):
+                ways.cut(draft)
         elif record.next is not None:
             ways.resize(draft)
         return
@@ -133,14 +160,19 @@ def _reached(draft: Draft) -> None:
     phases = [record.reports[p.node].phase if p.node in record.reports else None for p in record.nodes]
     if not all(phase in wanted for phase in phases):
         return
+    if record.stage is Stage.DUMPING and not all(record.dumped(place.node) for place in record.nodes):
+        return  # a late word on the checkpoint before this one
     match record.stage:
         case Stage.HOLDING:
-            draft.go(Trigger.ALL_HELD, peers=_peers(record), ran=True)
+            saves = record.saves if record.ran else replace(record.saves, since_s=draft.now_s)
+            draft.go(Trigger.ALL_HELD, peers=_peers(record), ran=True, saves=saves)
             if record.part is not None:  # nothing goes back from here on
                 leaving.leave_parked(draft, record.parked)
                 draft.set(back=None)
         case Stage.JOINING:
             _running(draft)
+        case _ if record.keeps:
+            checkpoints.keep(draft)
         case _:
             ways.commit(draft)
 
@@ -157,10 +189,15 @@ def _peers(record: JobRecord) -> tuple[Peer, ...]:
 def _running(draft: Draft) -> None:
     record = draft.record
     arrived = record.back is not None  # a migration came to its end
-    if record.move is not None:
-        draft.end_move(ok=not record.move.message)
+    saved = record.storing is not None
+    if saved:
+        checkpoints.measured(draft)
+    elif record.move is not None:
+        # What a recovery says is why it was needed.
+        draft.end_move(ok=not record.move.message or record.move.kind == recovery.MOVE)
     started_s = draft.now_s if record.started_s is None else record.started_s
-    draft.go(Trigger.ALL_RUNNING, started_s=started_s, running_s=draft.now_s, avoid=(), failure=None)
+    running_s = record.running_s if saved else draft.now_s
+    draft.go(Trigger.ALL_RUNNING, started_s=started_s, running_s=running_s, avoid=(), failure=None)
     if record.part is not None:
         leaving.drop_part(draft)
         draft.set(source=None)
@@ -173,6 +210,11 @@ def _running(draft: Draft) -> None:
 def overdue(draft: Draft) -> None:
     """The stage took too long."""
     record = draft.record
+    if record.stage is Stage.RUNNING:
+        draft.set(deadline_s=None)
+        if record.ahead is not None:
+            ahead.give_up(draft, "it took too long")
+        return
     failure = _overrun(record)
     match record.stage:
         case Stage.HOLDING if not record.ran:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from midstep.engine import asks, leaving, ways
+from midstep.engine import ahead, asks, checkpoints, leaving, ways
 from midstep.engine.deadlines import deadline_at_s
 from midstep.engine.draft import Draft
 from midstep.engine.effects import DeleteSnapshot, Effect, Log
 from midstep.engine.events import (
     CancelAsked,
+    CheckpointAsked,
     ControllerRestarted,
     DeadlinePassed,
     Event,
     MigrateAsked,
     NodeBack,
+    NodeGone,
     NodeLost,
     NodeReported,
     NotPlaced,
@@ -26,6 +28,7 @@ from midstep.engine.events import (
     ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
+    SnapshotCopied,
     SnapshotFailed,
     Submitted,
     SuspendAsked,
@@ -50,11 +53,18 @@ def step(record: JobRecord | None, event: Event, now_s: float) -> Stepped:
     """Apply one event. Raises Refused (nothing changed; tell who asked) and IllegalMove (our mistake)."""
     if isinstance(event, Submitted):
         new = JobRecord(event.job_id, event.spec, submitted_s=now_s, queued_s=now_s, version=1)
-        return Stepped(new, (Log("submitted", " ".join(event.spec.command)),), changed=True)
+        words = " ".join(event.spec.command)
+        if (origin := event.origin) is not None:
+            new = replace(
+                new, snapshot=origin.snapshot, store=origin.store, homes=origin.homes, epoch=origin.epoch
+            )
+            words = f"{words}, from snapshot {origin.snapshot.snapshot_id}"
+        return Stepped(new, (Log("submitted", words),), changed=True)
     assert record is not None, f"{event} of a job that was never submitted"
     draft = Draft(record, now_s)
     _apply(draft, event)
     settle(draft)
+    ahead.tidy(draft)
     if draft.record == record:
         return Stepped(record, tuple(draft.effects), changed=False)
     if draft.record.shown is not record.shown:
@@ -86,6 +96,12 @@ def _apply(draft: Draft, event: Event) -> None:
             _lost(draft, node)
         case NodeBack(node):
             _back(draft, node)
+        case NodeGone(node):
+            _gone_for_good(draft, node)
+        case SnapshotCopied(node, status):
+            ahead.heard(draft, node, status)
+        case CheckpointAsked():
+            checkpoints.ask(draft, event)
         case SnapshotCommitted() | SnapshotFailed():
             _snapshot(draft, event)
         case DeadlinePassed():
@@ -132,41 +148,60 @@ def _back(draft: Draft, node: str) -> None:
     record = draft.record
     if node in record.lost:
         lost = {name: since_s for name, since_s in record.lost.items() if name != node}
-        draft.set(lost=lost, deadline_s=deadline_at_s(record.stage, draft.now_s))
+        given_up = tuple(name for name in record.given_up if name != node)
+        draft.set(lost=lost, given_up=given_up, deadline_s=deadline_at_s(record.stage, draft.now_s))
         draft.log("node", "is connected again", node)
+
+
+def _gone_for_good(draft: Draft, node: str) -> None:
+    record = draft.record
+    if node in record.lost and node not in record.given_up:
+        silent_s = draft.now_s - record.lost[node]
+        draft.set(given_up=(*record.given_up, node))
+        draft.log("node", f"has not been connected for {silent_s:.0f} s: given up", node)
 
 
 def _snapshot(draft: Draft, event: SnapshotCommitted | SnapshotFailed) -> None:
     record = draft.record
     snapshot_id = event.snapshot.snapshot_id if isinstance(event, SnapshotCommitted) else event.snapshot_id
+    storing = record.storing is not None and record.storing.snapshot_id == snapshot_id
+    if storing and isinstance(event, SnapshotFailed):
+        checkpoints.give_up(draft, Failure("commit", event.message, event.fault))
+        return
+    if storing and isinstance(event, SnapshotCommitted):
+        _say_safe(draft, event)
+        checkpoints.committed(draft, event.snapshot)
+        return
     if record.stage is not Stage.COMMITTING or snapshot_id != record.pending:
-        kept = [ref.snapshot_id for ref in (record.snapshot, record.part) if ref is not None]
+        kept = [ref.snapshot_id for ref in (record.snapshot, record.older, record.part) if ref is not None]
         if snapshot_id not in (record.pending, *kept):
             draft.effects.append(DeleteSnapshot(snapshot_id))  # given up meanwhile
         return
     if isinstance(event, SnapshotFailed):
         ways.roll_back(draft, Failure("commit", event.message, event.fault))
         return
-    if record.snapshot is not None and not record.partly:
-        draft.effects.append(DeleteSnapshot(record.snapshot.snapshot_id))
-    timing = StepTiming("commit", event.duration_s, event.snapshot.nbytes)
-    draft.add_step(NodeStep("", timing))
-    draft.change_move(nbytes=event.snapshot.nbytes)
-    draft.effects.append(
-        Log("snapshot", f"{snapshot_id} is safe", "", event.duration_s, event.snapshot.nbytes)
-    )
+    _say_safe(draft, event)
     if record.partly:
         ways.switch(draft, event.snapshot)
         return
-    store = record.cut_store
-    changes = {"snapshot": event.snapshot, "store": store, "cut_store": {}, "pending": None, "ran": False}
-    draft.leave(Trigger.COMMITTED, **changes)
+    checkpoints.rotate(draft, event.snapshot)
+    draft.leave(Trigger.COMMITTED, ran=False)
+
+
+def _say_safe(draft: Draft, event: SnapshotCommitted) -> None:
+    snapshot, took_s = event.snapshot, event.duration_s
+    draft.add_step(NodeStep("", StepTiming("commit", took_s, snapshot.nbytes)))
+    draft.change_move(nbytes=snapshot.nbytes)
+    draft.effects.append(Log("snapshot", f"{snapshot.snapshot_id} is safe", "", took_s, snapshot.nbytes))
 
 
 def _restarted(draft: Draft) -> None:
     record = draft.record
     nodes = {place.node for place in record.nodes} | set(record.leftovers)
-    lost = {node: record.lost.get(node, draft.now_s) for node in sorted(nodes)}
+    # From now on: an agent that finds no controller trusts that the next one counts from its own start.
+    lost = dict.fromkeys(sorted(nodes), draft.now_s)
     draft.set(lost=lost, deadline_s=deadline_at_s(record.stage, draft.now_s))
     if record.stage is Stage.COMMITTING:
         draft.effects.append(ways.commit_effect(record))
+    if record.storing is not None and record.storing.committing:
+        draft.effects.append(checkpoints.commit_effect(record))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from midstep.engine.deadlines import ATTEMPTS, SETTLED_S
+from midstep.engine import checkpoints, recovery
+from midstep.engine.deadlines import ATTEMPTS
 from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Stale
 from midstep.engine.events import Placed
-from midstep.engine.leaving import abandon, drop_part, end, give_up, leave_parked, nodes_of
+from midstep.engine.leaving import abandon, end, give_up, leave_parked, nodes_of
 from midstep.engine.record import Intent, JobRecord
+from midstep.engine.recovery import count, start_over
 from midstep.model.job import Placement, SnapshotRef
 from midstep.model.lifecycle import JobState, Stage, Trigger
 from midstep.model.phase import Failure, Fault, Phase
@@ -41,7 +43,8 @@ def take_placement(draft: Draft, event: Placed) -> None:
         draft.under_new_epoch(Trigger.PLACED, event.placement, None, pending=None, waiting="")
     else:
         if record.snapshot is not None:
-            draft.begin_move("resume")
+            if record.move is None or record.move.kind != recovery.MOVE:
+                draft.begin_move("resume")
             draft.change_move(nbytes=record.snapshot.nbytes)
         draft.set(homes=record.homes or homes_of(event.placement), in_place=event.in_place)
         draft.under_new_epoch(Trigger.PLACED, event.placement, record.snapshot, ran=False, waiting="")
@@ -70,7 +73,7 @@ def cut(draft: Draft) -> None:
     kinds = {Intent.MIGRATE: "migrate", Intent.RUN: "resize"}
     draft.begin_move(kinds.get(record.intent, "suspend"))
     partly = record.intent is Intent.RUN
-    draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}", partly=partly)
+    draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}", partly=partly, keeps=False)
 
 
 def resize(draft: Draft) -> None:
@@ -121,14 +124,17 @@ def roll_back(draft: Draft, failure: Failure) -> None:
     """A dump or commit came to nothing: the processes go on where they stand. What may pass is tried
     again."""
     record = draft.record
-    _count(draft)
-    again = failure.fault in (Fault.TRANSIENT, Fault.NODE) and draft.record.attempts < ATTEMPTS
-    draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
-    draft.end_move(ok=False, message=failure.message)
-    if not again:
-        draft.set(intent=Intent.RUN, next=None, target=None, asked=_size(record))
-    elif record.intent is Intent.SUSPEND:
-        draft.set(next=None)
+    if record.keeps:
+        checkpoints.refused(draft, failure)
+    else:
+        count(draft)
+        again = failure.fault in (Fault.TRANSIENT, Fault.NODE) and draft.record.attempts < ATTEMPTS
+        draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
+        draft.end_move(ok=False, message=failure.message)
+        if not again:
+            draft.set(intent=Intent.RUN, next=None, target=None, asked=_size(record))
+        elif record.intent is Intent.SUSPEND:
+            draft.set(next=None)
     draft.set(failure=failure, partly=False)
     _reconnect(draft, Trigger.ROLLED_BACK)
     if record.pending is not None:
@@ -136,26 +142,9 @@ def roll_back(draft: Draft, failure: Failure) -> None:
         draft.set(pending=None)
 
 
-def start_over(draft: Draft, failure: Failure) -> None:
-    """The processes were lost with their node, or killed from outside: again, from the newest snapshot if
-    there is one, else from the beginning. Not for ever: what is lost each time it runs is given up."""
-    _count(draft)
-    if draft.record.attempts > ATTEMPTS:
-        give_up(draft, failure)
-        return
-    record = draft.record
-    if record.pending is not None:
-        draft.effects.append(DeleteSnapshot(record.pending))
-    drop_part(draft)
-    origin = f"its snapshot {record.snapshot.snapshot_id}" if record.snapshot else "the beginning"
-    draft.log("lost", f"{failure.message}: it goes on from {origin}")
-    intent = Intent.SUSPEND if record.intent is Intent.SUSPEND else Intent.RUN
-    abandon(draft, failure, intent=intent, next=None, back=None, pending=None)
-
-
 def reconnect(draft: Draft, failure: Failure) -> None:
     """Proxies were lost, or a start did not succeed with the processes intact: again, under a new epoch."""
-    _count(draft)
+    count(draft)
     if draft.record.attempts > (_RECONNECTS if failure.fault is Fault.TRANSIENT else ATTEMPTS):
         give_up(draft, failure)
         return
@@ -166,7 +155,8 @@ def reconnect(draft: Draft, failure: Failure) -> None:
 def _reconnect(draft: Draft, trigger: Trigger) -> None:
     record = draft.record
     assert record.placement is not None
-    if record.move is None and record.started_s is not None:
+    draft.drop_storing()
+    if draft.record.move is None and record.started_s is not None:
         draft.begin_move("reconnect")
     # Processes that may have run since their cut must be adopted: restoring them once more would run them
     # twice.
@@ -177,11 +167,14 @@ def _reconnect(draft: Draft, trigger: Trigger) -> None:
 def cannot_hold(draft: Draft, failure: Failure) -> None:
     """A start or a restore failed before anything ran: again in place if it may pass; else remove what is
     there, and go elsewhere, back, or be suspended."""
+    count(draft)
     record = draft.record
-    _count(draft)
-    tries = draft.record.attempts
+    tries = record.attempts
+    recovers = record.move is not None and record.move.kind == recovery.MOVE
     if record.part is not None:
         _cannot_switch(draft, failure)
+    elif failure.fault is Fault.SNAPSHOT and record.older is not None:
+        recovery.fall_back(draft, failure)
     elif failure.fault is Fault.TRANSIENT and tries < ATTEMPTS:
         draft.log("failure", f"{failure.step}: {failure.message}; again under a new epoch")
         _reconnect(draft, Trigger.BROKEN)
@@ -194,6 +187,8 @@ def cannot_hold(draft: Draft, failure: Failure) -> None:
     elif record.source is None:
         nodes = tuple(place.node for place in record.nodes if _failed(record, place.node))
         abandon(draft, failure, avoid=tuple(sorted({*record.avoid, *nodes})))
+    elif recovers and record.intent is not Intent.SUSPEND and failure.fault is not Fault.SNAPSHOT:
+        recovery.restore_elsewhere(draft, failure)
     else:
         abandon(draft, failure, intent=Intent.SUSPEND, target=None)
 
@@ -228,9 +223,3 @@ def _size(record: JobRecord) -> int | None:
 def _failed(record: JobRecord, node: str) -> bool:
     report = record.reports.get(node)
     return report is None or report.phase is Phase.FAILED
-
-
-def _count(draft: Draft) -> None:
-    record = draft.record
-    long_s = draft.now_s - record.running_s if record.running_s is not None else 0.0
-    draft.set(attempts=1 if long_s >= SETTLED_S else record.attempts + 1)

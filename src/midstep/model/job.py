@@ -16,6 +16,17 @@ class JobKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRule:
+    """How often a running job is saved. ``every_s`` None: chosen from what a checkpoint costs and how often
+    processes are lost, and then within the bounds (None: the fleet's)."""
+
+    off: bool = False
+    every_s: float | None = None
+    min_s: float | None = None
+    max_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as submitted. ``command`` is what every rank runs (launchers are unwrapped before)."""
 
@@ -33,6 +44,8 @@ class JobSpec:
     gid: int = 0
     region: str | None = None  # None: any
     node: str | None = None  # None: any
+    retries: int = 0  # how often it is run again, from its newest snapshot, after it ended badly by itself
+    checkpoints: CheckpointRule | None = None  # None: as the fleet does
 
 
 @dataclass(frozen=True, slots=True)

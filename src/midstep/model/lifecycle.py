@@ -58,6 +58,7 @@ class Trigger(enum.StrEnum):
     ALL_GONE = "all_gone"
     MOVED = "moved"
     RESIZED = "resized"
+    KEPT = "kept"
     SWITCHED = "switched"
     TURNED_BACK = "turned_back"
     BROKEN = "broken"
@@ -108,7 +109,12 @@ TABLE: tuple[Edge, ...] = (
         "it does not come up here, or its processes were lost",
     ),
     Edge(_S.JOINING, _T.ENDED, _S.ENDING, "cancelled, or a rank ended badly, or all ended well"),
-    Edge(_S.RUNNING, _T.CUT, _S.DUMPING, "suspend, migrate or resize: all nodes freeze, drain and dump"),
+    Edge(
+        _S.RUNNING,
+        _T.CUT,
+        _S.DUMPING,
+        "suspend, migrate, resize or checkpoint: all nodes freeze, drain and dump",
+    ),
     Edge(
         _S.RUNNING,
         _T.RESIZED,
@@ -134,6 +140,13 @@ TABLE: tuple[Edge, ...] = (
     ),
     Edge(_S.DUMPING, _T.ENDED, _S.ENDING, "cancelled, or a rank had ended"),
     Edge(_S.COMMITTING, _T.COMMITTED, _S.RELEASING, "the snapshot is safe: the processes may go"),
+    Edge(
+        _S.DUMPING,
+        _T.KEPT,
+        _S.JOINING,
+        "a checkpoint's parts are all made: the same processes go on under the same proxies and epoch, and "
+        "the parts are stored and committed meanwhile",
+    ),
     Edge(
         _S.COMMITTING,
         _T.SWITCHED,

@@ -40,6 +40,7 @@ class Fault(enum.StrEnum):
     )
     NODE = "node"  # this node: try elsewhere
     TRANSIENT = "transient"  # try again
+    SNAPSHOT = "snapshot"  # the snapshot cannot be used, on any node: an older one may
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,39 @@ class StepTiming:
     step: str
     duration_s: float
     nbytes: int = 0
+    known_bytes: int = 0  # of a transfer between regions: what was there already
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How far a step that takes long is. Bytes."""
+
+    step: str
+    done_bytes: int = 0
+    left_bytes: int = 0
+
+
+class CopyState(enum.StrEnum):
+    """Of a snapshot that a node brings into its region while its job runs elsewhere."""
+
+    COPYING = "copying"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStatus:
+    """How far it is. ``done_bytes``: that have travelled; ``left_bytes``: of what is still missing, before
+    compression; ``known_bytes``: of what was there already."""
+
+    job_id: str
+    snapshot_id: str
+    state: CopyState = CopyState.COPYING
+    done_bytes: int = 0
+    left_bytes: int = 0
+    known_bytes: int = 0
+    duration_s: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +130,7 @@ class JobOnNode:
     stalls: tuple[Stall, ...] = ()
     store: dict[str, str] = field(default_factory=dict[str, str])  # DUMPED, leader only: key -> base64 value
     nbytes: int = 0  # DUMPED: this node's part
+    target: str | None = None  # DUMPED: the snapshot that it is a part of
+    doing: Doing | None = None  # under way, and it may last
+    stored: str | None = None  # the checkpoint whose part, made before, is in the vault by now
+    not_stored: str = ""  # why a part that was made cannot be brought there

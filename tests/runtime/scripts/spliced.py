@@ -70,9 +70,7 @@ class Net(torch.nn.Module):
         return self.last(y)
 
 
-def train(
-    make, steps=12, model=None, before=None, after=None, forward=None, wrap=True, scheduler=None
-):
+def train(make, steps=12, model=None, before=None, after=None, forward=None, wrap=True, scheduler=None):
     """Train; every loss as exact text, and the weights' hash. ``before(step, net, opt)``: before opt.step."""
     torch.manual_seed(0)
     net = (model or Net)()
@@ -481,6 +479,7 @@ def threads():
 
 def anomaly():
     """torch itself notices that a weight was updated between forward and backward."""
+
     def before(step, net, opt):
         if step == 8:
             y = net(torch.ones(2, 64)).sum()

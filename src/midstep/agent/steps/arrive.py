@@ -7,22 +7,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import TypeAdapter
 
+from midstep.agent.carrier import RETRY_S, Tell
 from midstep.agent.drivers.cell import prepare_home
 from midstep.agent.drivers.criu import RestoreSpec
 from midstep.agent.drivers.launch import RankProcess
 from midstep.agent.drivers.trees import copy_tree
-from midstep.agent.errors import StepFailed
+from midstep.agent.errors import StepFailed, TransferError
 from midstep.agent.journal import CudaRank
 from midstep.agent.rankenv import passthrough
 from midstep.agent.steps.base import Job, blocking, cpus_of, step
 from midstep.agent.transfer import tree_bytes
 from midstep.model.job import RankPlace, SnapshotRef
-from midstep.model.phase import Failure, Fault
+from midstep.model.phase import Doing, Failure, Fault
 from midstep.vault.snapshots import Manifest
+
+if TYPE_CHECKING:
+    from midstep.vault.archive.shipping import Shipped
 
 _CUDA_RANKS = TypeAdapter(dict[int, CudaRank])
 
@@ -47,8 +51,10 @@ async def restore(job: Job, source: SnapshotRef, places: Sequence[RankPlace], no
     them may be here, for the caller to remove."""
     vault = job.means.vault
     ranks, homes = {r.rank for r in places}, sorted({r.home for r in places})
+    if source.region != job.means.config.region:
+        await _transfer(job, source)
     async with step(job, "hold", "fetch", intact=False, nbytes=source.nbytes) as current:
-        fetch = partial(job.means.fetcher.snapshot, source, vault, current.limit_s)
+        fetch = partial(job.means.fetcher.snapshot, source, vault, current.limit_s, ranks, homes)
         current.nbytes = await blocking(fetch)
         manifest = vault.manifest(source.snapshot_id)
         folder = vault.path(source.snapshot_id)
@@ -74,6 +80,33 @@ async def restore(job: Job, source: SnapshotRef, places: Sequence[RankPlace], no
             if isinstance(error, BaseException):
                 raise error
     return arrival
+
+
+async def _transfer(job: Job, source: SnapshotRef) -> None:
+    """Have the snapshot in this region's archive."""
+    loop = asyncio.get_running_loop()
+
+    def tell(done_bytes: int, left_bytes: int) -> None:
+        job.doing = Doing("transfer", done_bytes, left_bytes)
+        if job.on_save is not None:
+            loop.call_soon_threadsafe(job.on_save)
+
+    async with step(job, "hold", "transfer", intact=False, nbytes=source.nbytes) as current:
+        done = await _bring(job, source, loop.time() + current.limit_s, tell)
+        current.nbytes, current.known_bytes = done.sent_bytes, done.known_bytes
+
+
+async def _bring(job: Job, source: SnapshotRef, end_s: float, tell: Tell) -> Shipped:
+    """As often as the connection breaks off, until the time is over: what has come need not come again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        left_s = max(0.0, end_s - loop.time())
+        try:
+            return await blocking(partial(job.means.carrier.bring, source, job.means.vault, left_s, tell))
+        except TransferError:
+            if loop.time() + RETRY_S > end_s:
+                raise
+            await asyncio.sleep(RETRY_S)
 
 
 def restore_failed(message: str, hint: str) -> StepFailed:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from midstep.agent.carrier import Carrier
 from midstep.agent.config import AgentConfig
 from midstep.agent.deadlines import deadline_s
 from midstep.agent.drivers import errors as drivers
@@ -25,12 +26,20 @@ from midstep.agent.faults import pass_point
 from midstep.agent.journal import JobEntry, Journal
 from midstep.agent.logs import last_lines
 from midstep.agent.nursery import Nursery
+from midstep.agent.staging import Made, Staging
 from midstep.agent.transfer import FULL, Fetcher
 from midstep.model.job import RankPlace
-from midstep.model.phase import Failure, Fault, Phase, RankStatus, StepTiming
+from midstep.model.phase import Doing, Failure, Fault, Phase, RankStatus, StepTiming
 from midstep.proxy.errors import ProxyError
 from midstep.proxy.handle import ProxyHandle
-from midstep.vault.errors import VaultError
+from midstep.vault.errors import (
+    BackendUnreachable,
+    Busy,
+    Damaged,
+    SnapshotIncomplete,
+    SnapshotMissing,
+    VaultError,
+)
 from midstep.vault.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -46,6 +55,8 @@ class Means:
     fetcher: Fetcher
     nursery: Nursery
     criu: Criu | None
+    carrier: Carrier
+    staging: Staging = field(default_factory=Staging)
     cuda: CudaDriver = field(default_factory=lambda: CudaDriver(deadline_s("cuda-checkpoint")))
 
 
@@ -57,7 +68,9 @@ class Job:
     entry: JobEntry
     proxy: ProxyHandle | None = None
     proxy_port: int = 0
+    made: Made | None = None  # this node's part of a checkpoint, in memory
     steps: list[StepTiming] = field(default_factory=list[StepTiming])
+    doing: Doing | None = None
     on_save: Callable[[], None] | None = None  # what is reported may have changed
     flush_logs: Callable[[], Awaitable[None]] | None = (
         None  # before files go: what was printed reaches the controller
@@ -114,6 +127,7 @@ class Step:
     name: str
     limit_s: float
     nbytes: int = 0
+    known_bytes: int = 0
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +147,9 @@ async def step(job: Job, goal: str, name: str, *, intact: bool, nbytes: int = 0)
         raise
     except Exception as error:
         raise StepFailed(failure_of(name, error, current.limit_s, intact)) from error
-    job.steps.append(StepTiming(name, time.monotonic() - begun_s, current.nbytes))
+    finally:
+        job.doing = None
+    job.steps.append(StepTiming(name, time.monotonic() - begun_s, current.nbytes, current.known_bytes))
     if job.on_save is not None:  # so that it shows before the move has ended, if that takes longer
         asyncio.get_running_loop().call_later(_TELL_S, job.on_save)
     pass_point(f"{goal}.{name}:after")
@@ -191,6 +207,10 @@ def failure_of(name: str, error: Exception, limit_s: float, intact: bool) -> Fai
             )
         case TransferError():
             return Failure(name, str(error), Fault.TRANSIENT, intact, "it is tried again")
+        case BackendUnreachable() | Busy():
+            return Failure(name, str(error), Fault.TRANSIENT, intact, "it is tried again")
+        case Damaged() | SnapshotIncomplete() | SnapshotMissing():
+            return Failure(name, str(error), Fault.SNAPSHOT, intact)
         case drivers.DriverError() | VaultError() | OSError():
             return Failure(name, str(error), Fault.NODE, intact)
         case _:

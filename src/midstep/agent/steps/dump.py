@@ -1,6 +1,8 @@
 """DUMP: the job's share on this node stands still, at a cut, and is in the vault; its processes are still
 here, stopped.
 
+A checkpoint's part (``keep``) is made in memory, and stored when the ranks run on.
+
 on GPUs lock and checkpoint (device state in host memory), then freeze (nothing new can be posted) -> drain
 (what all had posted is done; nothing is on its way) -> dump (process images) -> store (homes copied, part
 written). Anything that fails before the end is undone and the ranks go on.
@@ -11,20 +13,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from midstep.agent.deadlines import deadline_s
 from midstep.agent.drivers import freeze
 from midstep.agent.drivers.cell import home_seen_by
 from midstep.agent.drivers.criu import Criu
 from midstep.agent.drivers.launch import RankProcess, alive, processes
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
+from midstep.agent.staging import Made, discard, store
 from midstep.agent.steps.base import Job, blocking, step
 from midstep.agent.steps.cuda import leave_devices, roll_back_devices
 from midstep.agent.transfer import remove_tree, tree_bytes
-from midstep.model.phase import Phase
+from midstep.model.phase import Phase, StepTiming
 from midstep.proxy.report import Drained
 from midstep.vault.snapshots import Part
 from midstep.wire.agent import Assignment
@@ -36,14 +41,16 @@ async def dump(job: Job, wanted: Assignment) -> None:
     """From RUNNING to DUMPED. All stand still; in the vault are only the homes that leave, if the order says
     which. StepFailed: rolled back, the ranks go on as before."""
     assert wanted.target is not None, "a DUMP names its target"
+    drop_made(job)
     job.save(
-        phase=Phase.DUMPING, target=wanted.target, tried=None, failure=None, steps=(), store={}, nbytes=0
-    )
+        phase=Phase.DUMPING, target=wanted.target, tried=None, failure=None, steps=(), store={}, nbytes=0,
+        stored=None, not_stored="",
+    )  # fmt: skip
     try:
         device_bytes = await leave_devices(job)
         frozen = await _freeze(job)
         drained = await _drain(job, device_bytes)
-        nbytes = await _write_part(job, wanted.target, frozen, wanted.leaving)
+        nbytes = await _write_part(job, wanted, frozen)
     except BaseException as error:
         intact = not isinstance(error, StepFailed) or error.failure.intact
         ran = isinstance(error, StepFailed) and error.failure.step.startswith("cuda-")
@@ -57,6 +64,7 @@ async def roll_back(job: Job, thaw: bool = True, froze: bool = True) -> None:
     """Undo a dump that was begun: its files go, the ranks go on. Not ``froze``: they are not stopped yet, and
     what the job itself has stopped must stay so."""
     entry = job.entry
+    drop_made(job)
     if entry.target is not None and not job.means.vault.exists(entry.target):
         folder = job.means.vault.stage(entry.target)
         (folder / f"part-{entry.place.index}.json").unlink(missing_ok=True)
@@ -69,6 +77,32 @@ async def roll_back(job: Job, thaw: bool = True, froze: bool = True) -> None:
             await blocking(partial(freeze.thaw, list(entry.processes.values()), frozen_record(job)))
         await roll_back_devices(job)
         job.save(frozen={}, cut=None)
+
+
+def drop_made(job: Job) -> None:
+    """Something else is wanted of the job: a part that is still in memory is of no use any more."""
+    made, job.made = job.made, None
+    if made is not None:
+        discard(made)
+
+
+async def store_part(job: Job) -> None:
+    """Bring the part that was made at the cut into the vault, while the ranks run on."""
+    made = job.made
+    assert made is not None
+    begun_s = time.monotonic()
+    limit_s = deadline_s("store", made.part.nbytes)
+    try:
+        nbytes = await blocking(partial(store, made, job.means.vault, limit_s))
+    except Exception as error:
+        if job.made is made:
+            job.made = None
+            job.save(not_stored=str(error) or type(error).__name__)
+        return
+    if job.made is made:
+        job.made = None
+        job.steps.append(StepTiming("keep", time.monotonic() - begun_s, nbytes))
+        job.save(stored=made.target, steps=tuple(job.steps))
 
 
 def frozen_record(job: Job) -> freeze.Frozen:
@@ -106,17 +140,21 @@ async def _drain(job: Job, device_bytes: int) -> Drained:
         return await job.proxy.drain(current.limit_s)
 
 
-async def _write_part(job: Job, target: str, frozen: freeze.Frozen, leaving: tuple[int, ...] | None) -> int:
-    entry, vault = job.entry, job.means.vault
-    homes = entry.homes if leaving is None else leaving
+async def _write_part(job: Job, wanted: Assignment, frozen: freeze.Frozen) -> int:
+    """Into the vault; into memory, if the ranks go on soon."""
+    entry, vault, target = job.entry, job.means.vault, wanted.target
+    assert target is not None
+    homes = entry.homes if wanted.leaving is None else wanted.leaving
     ranks = tuple(rank for rank in entry.ranks if entry.home_of(rank) in homes)
     record: dict[str, object] = {
         **frozen.to_json(),
         "exits": {str(r): code for r, code in entry.exits.items()},
         "cuda": {str(r): asdict(rank) for r, rank in entry.cuda.items()},
     }
-    folder = vault.stage(target)
+    staged = await _memory_for(job, target) if wanted.keep else None
+    folder = staged or vault.stage(target)
     files: dict[str, int] = {}
+    job.made = Made(target, folder, Part(entry.place.index, ranks, homes, 0, {})) if staged else None
     if job.means.criu is None:
         record["in_place"] = job.means.config.name
     else:
@@ -130,8 +168,19 @@ async def _write_part(job: Job, target: str, frozen: freeze.Frozen, leaving: tup
             current.nbytes = sum(n for name, n in files.items() if name.startswith("home-"))
     nbytes = sum(files.values())
     part = Part(entry.place.index, ranks, homes, nbytes, files, record)
-    await blocking(partial(vault.put_part, target, part))
+    if staged is not None:
+        job.made = Made(target, staged, part)
+    else:
+        await blocking(partial(vault.put_part, target, part))
+        if wanted.keep:
+            job.save(stored=target)
     return nbytes
+
+
+async def _memory_for(job: Job, target: str) -> Path | None:
+    entry = job.entry
+    expected = sum(map(_memory_bytes, entry.processes.values())) + _home_bytes(job, entry.homes)
+    return await blocking(partial(job.means.staging.folder, target, entry.place.index, expected))
 
 
 async def _dump_ranks(job: Job, criu: Criu, folder: Path, those: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from midstep.model.fleet import Device
+from midstep.model.job import CheckpointRule
 from midstep.substrate.errors import FleetConflict
 
 REGION_NAMES = ("north", "south", "east", "west")
@@ -52,6 +53,8 @@ class FleetPlan:
     nodes: tuple[NodePlan, ...]
     overcommitted: bool = False
     version: int = 1
+    checkpoints: CheckpointRule | None = None  # None: the controller's own rule
+    lost_node_s: float | None = None
 
     @property
     def url(self) -> str:

@@ -29,6 +29,8 @@ _KEPT = (
     "CONDA_PREFIX",
 )
 
+_BUCKETS = ("AWS_", "AZURE_STORAGE_", "GOOGLE_APPLICATION_CREDENTIALS")  # of archives; no job gets them
+
 
 def agent_name(node: str) -> str:
     """The process name of a node's agent."""
@@ -41,7 +43,7 @@ def write_configs(paths: StatePaths, plan: FleetPlan, criu: Path | None) -> None
     client = {"url": plan.url, "token": token, "fleet": plan.name, "local": True}
     write_private(paths.client, client)
     vaults = {region: str(paths.vault(region)) for region in plan.regions}
-    controller = {
+    controller: dict[str, object] = {
         "state_dir": str(paths.controller),
         "fleet": plan.name,
         "token": token,
@@ -49,6 +51,10 @@ def write_configs(paths: StatePaths, plan: FleetPlan, criu: Path | None) -> None
         "port": plan.port,
         "regions": vaults,
     }
+    if plan.checkpoints is not None:
+        controller["checkpoints"] = asdict(plan.checkpoints)
+    if plan.lost_node_s is not None:
+        controller["lost_node_s"] = plan.lost_node_s
     write_private(paths.config(CONTROLLER), controller)
     for node in plan.nodes:
         paths.node(node.name).mkdir(exist_ok=True)
@@ -73,7 +79,7 @@ def agent_argv(holder: Identity) -> list[str]:
 
 def service_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What our processes get of the environment of whoever typed `up`: jobs must not depend on it."""
-    kept = {k: v for k, v in environ.items() if k in _KEPT or k.startswith(("LC_", "MIDSTEP_"))}
+    kept = {k: v for k, v in environ.items() if k in _KEPT or k.startswith(("LC_", "MIDSTEP_", *_BUCKETS))}
     source = str(Path(midstep.__path__[0]).parent)
     inherited = [p for p in kept.get("PYTHONPATH", "").split(os.pathsep) if p and p != source]
     return {**kept, "PYTHONPATH": os.pathsep.join([source, *inherited]), "PYTHONUNBUFFERED": "1"}
