@@ -132,6 +132,7 @@ async def fleet_count_done(node: NodeBox) -> bool:
     return False
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(criu() is None, reason="needs CRIU")
 async def test_a_job_is_moved_between_regions_again_and_again(fleet: Fleet) -> None:
     """Counted lines tell whether anything was lost, or happened twice."""

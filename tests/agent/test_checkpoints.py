@@ -70,6 +70,7 @@ async def test_the_same_processes_go_on_and_the_snapshot_is_a_whole_job(fleet: F
     }
 
 
+@pytest.mark.soak
 async def test_an_agent_that_dies_in_a_checkpoint_leaves_ranks_that_go_on(fleet: Fleet) -> None:
     """The ranks stand still with their part written; the next agent adopts them where they stand."""
     nodes = [fleet.node("a"), fleet.node("b")]

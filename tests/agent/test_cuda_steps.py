@@ -84,7 +84,7 @@ def job(tmp_path: Path, numbers: tuple[int, int] = (0, 0), **more: Any) -> Job:
     kind = "nvidia-h100-80gb-hbm3"
     gpus, here = (Device(0, kind), Device(1, kind)), tmp_path
     config = AgentConfig("a", "r", "127.0.0.1", gpus, "http://x", "t", here, here, here)
-    means = Means(config, Journal(tmp_path), None, None, None, None, driver)  # type: ignore[arg-type]
+    means = Means(config, Journal(tmp_path), None, None, None, None, None, cuda=driver)  # type: ignore[arg-type]
     place = NodePlace("a", 0, tuple(RankPlace(r, 0, r, 2, (numbers[r],)) for r in range(2)))
     processes = {0: RankProcess(0, 100, 1), 1: RankProcess(1, 200, 1)}
     entry = JobEntry("j", 1, phase.Phase.RUNNING, JobSpec(("x",)), place, processes=processes, **more)

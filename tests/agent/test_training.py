@@ -107,6 +107,7 @@ async def test_two_nodes_then_two_of_another_region_then_one_then_back(fleet: Fl
         assert fleet.controller.lines("j", rank) == [f"{i} {3 * (i + 1)}" for i in range(STEPS)]
 
 
+@pytest.mark.soak
 async def test_proxies_may_die_at_any_moment(fleet: Fleet) -> None:
     """The agents are killed with their proxies, in turn; ranks wait in their collectives and then go on."""
     nodes = [fleet.node("a"), fleet.node("b")]

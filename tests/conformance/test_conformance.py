@@ -109,6 +109,7 @@ async def test_a_part_of_the_suite(tmp_path: Path) -> None:
     await check(tmp_path, passing(QUICK), timeout_s=280)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120)
 async def test_what_torch_expects_of_mpi_only(tmp_path: Path) -> None:
     await check(tmp_path, [f"test_{name}" for name in MPI_ONLY], timeout_s=110, BACKEND="mpi")

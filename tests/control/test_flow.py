@@ -53,7 +53,7 @@ async def test_a_job_over_two_nodes_migrates_to_the_other_region(tmp_path: Path)
             (0, "addr-e1", 5000, (0, 1)),
             (1, "addr-e2", 5000, (2, 3)),
         ]
-        await fleet.post(job, "migrate", to="west")
+        await fleet.post(job, "migrate", to="west", copy_ahead=False)
         view = await fleet.reaches(job, "running")
         await until(lambda: fleet.region.service.records[job].back is None)
         view = await fleet.job(job)
@@ -198,7 +198,7 @@ async def test_a_migration_waits_for_devices_and_says_so(tmp_path: Path) -> None
         moves = await fleet.submit(node="e1")
         await fleet.reaches(stays, "running")
         await fleet.reaches(moves, "running")
-        await fleet.post(moves, "migrate", to="west")
+        await fleet.post(moves, "migrate", to="west", copy_ahead=False)
         await until(lambda: fleet.region.service.records[moves].waiting != "")
         view = await fleet.job(moves)
         assert view["state"] == "running"

@@ -17,6 +17,7 @@ from tests.drivers.nodes import Job, Node
 EPOCHS = 20
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 def test_training_is_bit_exact_over_moves(new_job: Callable[..., Job], nodes: tuple[Node, Node]) -> None:
     alone, moved = new_job("alone"), new_job("moved")

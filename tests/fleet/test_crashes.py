@@ -124,6 +124,7 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.soak
 def test_a_few_kills(own_fleet: MakeFleet) -> None:
     storm(own_fleet("--regions", "2", "--nodes", "2", "--devices", "2"), kills=6, steps=150)
 

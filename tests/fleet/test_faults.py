@@ -64,7 +64,7 @@ def test_a_dump_that_is_refused(fleet: Fleet, what: str) -> None:
         fleet.until_logs(job, "step 3\n")
         vault = fleet.paths.vault("north")
         before = sorted(vault.iterdir())
-        for words_of in (("suspend", "holder"), ("migrate", "holder", "--to", "south")):
+        for words_of in (("suspend", "holder"), ("migrate", "holder", "--to", "south", "--no-copy-ahead")):
             done = fleet.cli(*words_of)
             assert (done.returncode, words in done.stderr) == (5, True), done.stderr
             assert "Traceback" not in done.stderr
@@ -115,13 +115,13 @@ def test_without_criu(own_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, tmp
         assert suspended.returncode == 0, suspended.stderr
         assert "in place" in fleet.cli("show", "train").stdout
         assert fleet.logs(job) == fleet.logs(job)
-        refused = fleet.cli("migrate", "train", "--to", "south")
+        refused = fleet.cli("migrate", "train", "--to", "south", "--no-copy-ahead")
         assert refused.returncode in (5, 6), refused
         assert "no CRIU" in refused.stderr, refused.stderr
         assert fleet.json("show", "train")["state"] == "suspended"
         assert fleet.cli("resume", "train").returncode == 0
         fleet.until_logs(job, f"step {at} ")
-    refused = fleet.cli("migrate", "train", "--to", "south")
+    refused = fleet.cli("migrate", "train", "--to", "south", "--no-copy-ahead")
     assert refused.returncode in (5, 6), refused
     assert "no CRIU" in refused.stderr, refused.stderr
     fleet.wait(job, "completed")
@@ -171,7 +171,7 @@ def test_a_full_disk(small_vault: Path) -> None:
     try:
         for region, words in (
             ("south", ("suspend", "south")),
-            ("north", ("migrate", "north", "--to", "south")),
+            ("north", ("migrate", "north", "--to", "south", "--no-copy-ahead")),
         ):
             files = {"train.py": LONG}
             job = fleet.run("python", "train.py", files=files, devices=2, region=region, name=region)

@@ -54,13 +54,13 @@ KINDS_OF_JOBS = [
     Kind("threads", ("python", "threads.py")),
     Kind("files", ("python", "files.py")),
     Kind("pool and manager", ("python", "pool.py")),
-    Kind("spawn, tcp", ("python", "spawned.py", "tcp")),
 ]
 RARER = [  # or in other tests of this folder, as jobs of several ranks are
     Kind("torchrun", ("torchrun", "--nproc-per-node=2", "train.py"), plain=by_torchrun("train.py")),
     Kind("3 ranks on 2 nodes", ("python", "sums.py"), (("devices", 3),), plain=None),
     Kind("loader", ("python", "loader.py")),
     Kind("loader that stays", ("python", "loader.py", "keep")),
+    Kind("spawn, tcp", ("python", "spawned.py", "tcp")),
     Kind("spawn, file", ("python", "spawned.py", "file")),
     Kind(
         "module",

@@ -49,6 +49,7 @@ async def test_two_devices_of_two_nodes(tmp_path: Path) -> None:
     assert await run(tmp_path / "turns", [[0, 1], [2, 3]], devices) == plain
 
 
+@pytest.mark.soak
 async def test_ranks_take_turns_and_go_on_after_cuts_and_lost_proxies(tmp_path: Path) -> None:
     """Cut with the lease held by whoever holds it, and a proxy killed with ranks behind the gate."""
     plain = await run(tmp_path / "plain", [[0, 1]], {})

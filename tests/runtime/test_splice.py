@@ -64,6 +64,7 @@ async def test_what_suits_it_is_stepped_once_and_has_the_same_bits(tmp_path: Pat
         assert said[0]["executed_steps"] + said[0]["followed_steps"] >= 10, name
 
 
+@pytest.mark.soak
 async def test_any_write_outside_of_a_step_ends_sharing_and_keeps_the_bits(tmp_path: Path) -> None:
     """By hand, .data, numpy, C, into states; weights reloaded, storages resized; forks from any thread."""
     for name, said in (await both(tmp_path, WRITES)).items():
@@ -71,6 +72,7 @@ async def test_any_write_outside_of_a_step_ends_sharing_and_keeps_the_bits(tmp_p
         assert said[0]["formed"] and said[0]["own_steps"] > 2, name
 
 
+@pytest.mark.soak
 async def test_ranks_that_differ_step_for_themselves(tmp_path: Path) -> None:
     """In parameters, gradients, settings, steps made; a class of their own; other epochs; a failing step."""
     said = await both(tmp_path, DIFFERS)

@@ -70,12 +70,14 @@ async def test_training_cut_again_and_again_has_the_same_losses(tmp_path: Path) 
     assert cuts > 3
 
 
+@pytest.mark.soak
 async def test_the_same_with_the_handles_of_an_older_torch(tmp_path: Path) -> None:
     plain = await over_gloo(tmp_path / "plain", 2, "collectives.py")
     assert await under_midstep(tmp_path / "ours", [[0, 1]], "old_torch.py", "collectives.py") == plain
     assert await under_midstep(tmp_path / "more", [[0, 1]], "old_torch.py", "training.py")
 
 
+@pytest.mark.soak
 async def test_sharded_training_and_compiled_collectives(tmp_path: Path) -> None:
     """FSDP1 and 2, DTensor, a pipeline, functional collectives, torch.compile."""
     plain = await over_gloo(tmp_path / "plain", 2, "sharded.py", "compile")

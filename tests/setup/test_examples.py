@@ -71,6 +71,7 @@ def test_two_runs_print_the_same(command: list[str], steps: int, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.soak
 def test_the_language_model_learns_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     quick = [*LM, "--dropout", "0"]
     whole = run([sys.executable, *quick, "--steps", "12"], tmp_path)

@@ -24,6 +24,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.soak
 async def test_the_subset_on_tour_over_shared_devices_and_nodes(tmp_path: Path) -> None:
     """Four ranks on four devices; then the same, moved once a second from seats to seats."""
     alone = await under_midstep(tmp_path / "alone", FOUR, "many", *SMALL)

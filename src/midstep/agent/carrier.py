@@ -12,7 +12,7 @@ import httpx
 from midstep.agent.errors import TransferError
 from midstep.agent.transfer import locked
 from midstep.model.job import SnapshotRef
-from midstep.vault.errors import SnapshotIncomplete, SnapshotMissing
+from midstep.vault.errors import Busy, LeaseLost, SnapshotIncomplete, SnapshotMissing
 from midstep.vault.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ RETRY_S = 2.0
 _READ_TIMEOUT_S = 30.0
 _BUFFER_BYTES = 1 << 18
 _TELL_S = 1.0
+_BUSY_POLL_S = 0.2
 _OK = 200
 
 Tell = Callable[[int, int], None]  # bytes done, bytes left
@@ -66,7 +67,7 @@ class Carrier:
                     archived = decode(
                         self._manifest(client, source, pace, patient), f"the manifest of {name}"
                     )
-                    return self._receive(client, source.region, _archive(vault), archived, pace)
+                    return self._wait_and_receive(client, source.region, vault, archived, pace)
             except httpx.HTTPError as error:
                 words = f"the transfer of {name} from {source.region} broke off"
                 raise TransferError(f"{words}: {error or type(error).__name__}") from error
@@ -74,6 +75,18 @@ class Carrier:
                 raise TransferError(
                     f"the transfer of {name} from {source.region} broke off: {error}"
                 ) from error
+
+    def _wait_and_receive(
+        self, client: httpx.Client, region: str, vault: Snapshots, archived: ArchivedSnapshot, pace: _Pace
+    ) -> Shipped:
+        """A collector that is at work in this archive is waited for; one that took us for dead costs what has
+        come: again."""
+        while True:
+            try:
+                return self._receive(client, region, _archive(vault), archived, pace)
+            except (Busy, LeaseLost):
+                pace.check()
+                time.sleep(_BUSY_POLL_S)
 
     def _receive(
         self, client: httpx.Client, region: str, archive: Archive, archived: ArchivedSnapshot, pace: _Pace

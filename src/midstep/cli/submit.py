@@ -117,7 +117,7 @@ def run(
             refuse_changes(job, env or [], no_workdir)
             return hand_in(replace(job, workdir=None), [], manner, origin)
         if not job.command:
-            raise UsageError("a command is missing", "midstep run -- python train.py")
+            raise UsageError("COMMAND is missing", "midstep run -- python train.py")
         return hand_in(job, env or [], manner)
 
     guarded(work)

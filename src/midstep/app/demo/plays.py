@@ -122,7 +122,7 @@ def disturbed(play: Play, fleet: FleetClient, job: JobView, chance: Random, say:
 def _do(fleet: FleetClient, job: JobView, move: str, say: Say) -> None:
     if move != "suspend":
         before = len(fleet.job(job.job_id).moves)
-        fleet.migrate(job.job_id, move)
+        fleet.migrate(job.job_id, move, copy_ahead=False)  # while it runs on, such a short job would end
         fleet.wait(job.job_id, lambda v: v.state in ENDED or _arrived(v, move, before), BOUND_S)
         say(f"[bold]{job.name}[/]: runs again in region {move}")
         return
