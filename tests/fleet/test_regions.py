@@ -2,7 +2,8 @@
 travels, most of it while the job runs; nothing of that shows in what the jobs compute.
 
 Buys: copy-ahead, transfers between archives, forks, and their faults, with real processes over real (slow,
-cut) links. `make test` has the way there and back; `make soak` the faults.
+cut) links. `make soak` has them; the way between two regions is also part of test_vault.py and
+test_bit_exact.py.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def assert_whole(fleet: Fleet) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.soak
 def test_there_and_back_and_twice_at_once(regions: Fleet) -> None:
     job = start(regions)
     there = regions.migrate(job, "south", copy_ahead=True)

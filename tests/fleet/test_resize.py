@@ -46,12 +46,23 @@ def assert_nothing_dumped(before: JobView, after: JobView) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_every_size_and_a_kill_in_the_middle(fleet: Fleet) -> None:
-    """Starts on two devices; within nodes, then over nodes while an agent, then the controller is killed."""
+def test_every_size(fleet: Fleet) -> None:
+    """Starts on two devices; within nodes, then over nodes."""
     job = start(fleet, CASE, devices=2)
     wide = fleet.resize(job, 4)
     assert len({(r.node, r.devices) for r in wide.ranks}) == 4
     assert_nothing_dumped(wide, fleet.resize(job, 3))
+    for devices in (1, 4):
+        fleet.resize(job, devices)
+    assert_same(fleet, job, CASE)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_kill_in_the_middle(fleet: Fleet) -> None:
+    """Over nodes while an agent, then the controller is killed."""
+    job = start(fleet, CASE, devices=2)
+    fleet.resize(job, 4)
     with fleet.client() as client:
         client.resize(job.job_id, 1)
     kill(fleet, "agent-north-2")
