@@ -122,6 +122,7 @@ def test_one_rank_fails(fleet: Fleet, tmp_path: Path) -> None:
     assert not running
 
 
+@pytest.mark.soak
 def test_one_rank_never_joins(fleet: Fleet, hung: JobView) -> None:
     """The hang is named: which collective, who has called it and who has not; the job still moves."""
     assert wait_for(lambda: fleet.json("show", "hung")["stalls"], 90, every_s=0.5)

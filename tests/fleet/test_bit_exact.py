@@ -2,7 +2,7 @@
 run.
 
 Buys: the examples, at 1, 2 and 4 ranks, cut at random moments and moved between devices, nodes and regions.
-`make test` cuts two of them a few times; `make soak` all, at least 20 times each. SEED in the environment
+`make test` cuts one of them a few times; `make soak` all, at least 20 times each. SEED in the environment
 repeats a failure.
 """
 
@@ -59,7 +59,7 @@ CASES = [
     Case(("./pipeline.sh",)),
     Case(("./count.pl",)),
 ]
-A_FEW = [case for case in CASES if case.ranks == 2]
+A_FEW = [case for case in CASES if case.ranks == 2 and "digits.py" in case.name]
 
 
 @functools.cache

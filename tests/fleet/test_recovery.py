@@ -1,8 +1,8 @@
 """What is lost is done again: after ranks, nodes, a region or a snapshot are lost, a job goes on from its
 newest checkpoint, and its output, its files and its weights are those of the undisturbed run.
 
-Buys: checkpoints of running jobs, recovery and the fence, with real processes. `make test` loses a rank and
-then a node; `make soak` the rest.
+Buys: checkpoints of running jobs, recovery and the fence, with real processes. `make test` loses a rank;
+`make soak` nodes, a region, snapshots and controllers.
 """
 
 from __future__ import annotations
@@ -99,6 +99,16 @@ def is_stopped(inhabitant: Inhabitant) -> bool:
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
+def test_a_rank_is_killed(lossy: Fleet) -> None:
+    job = start(lossy, FEW)
+    checkpoint(lossy, job)
+    lossy.until_logs(job, "step 30 ")
+    send(rank_processes(lossy, node_of(lossy, job, 1))[0].identity, signal.SIGKILL)
+    recovered(lossy, job, 1)
+    assert_as_undisturbed(lossy, job, FEW)
+
+
+@pytest.mark.soak
 def test_a_rank_is_killed_and_then_a_node_is_lost(lossy: Fleet) -> None:
     job = start(lossy, FEW)
     first = checkpoint(lossy, job)
