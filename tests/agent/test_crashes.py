@@ -28,8 +28,8 @@ COUNT = 60
 
 
 def points(goal: str, *steps: str) -> list[object]:
-    """Before a step is nearly the same as after the one before it: those cases are for the long run, as are all
-    but two of the others."""
+    """Before a step is nearly the same as after the one before it: those cases are for the long run, as
+    are all but two of the others."""
     chosen = [p for p in POINTS if p.startswith(goal + ".")]
     some = [p for p in chosen if not steps or p.split(".")[1].split(":")[0] in steps]
     quick = (some[0], [p for p in some if p.endswith(":after")][-1])
