@@ -24,7 +24,7 @@ class Gate:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.words = core.words
+        self._words = core.words
         self.held_up = False  # somebody could not finish something; for the pump
         self._pulse = -1
         self._still = 0
@@ -33,12 +33,12 @@ class Gate:
     @property
     def shared(self) -> bool:
         """Whether the device has other ranks of the job that take turns with this one."""
-        return self.words[LEASE_WORD] != 0
+        return self._words[LEASE_WORD] != 0
 
     @property
     def shut(self) -> bool:
         """Whether it is another rank's turn."""
-        words = self.words
+        words = self._words
         if words[LEASE_WORD] != _WITHHELD:
             return False
         if self._still >= _STILL and words[PULSE_WORD] != self._pulse:
@@ -48,12 +48,12 @@ class Gate:
     @property
     def feeds(self) -> bool:
         """Whether the owner has to know of each chunk that is done, whoever's turn it is."""
-        return self.words[FEEDS_WORD] != 0
+        return self._words[FEEDS_WORD] != 0
 
     @feeds.setter
     def feeds(self, feeds: bool) -> None:
-        if self.words[FEEDS_WORD] != feeds:
-            self.words[FEEDS_WORD] = feeds
+        if self._words[FEEDS_WORD] != feeds:
+            self._words[FEEDS_WORD] = feeds
 
     def seating(self) -> Optional[Seating]:
         """Who shares the device; None when no proxy has said it yet."""
@@ -63,7 +63,7 @@ class Gate:
         """This rank is about to sleep: until a slot (or ANY) has an outcome, or (None) for something that the
         proxy does not see; ``linger`` until it is not ``shut`` afterwards."""
         self._asked_s = 0.0
-        if self.words[LEASE_WORD] != _OFF:
+        if self._words[LEASE_WORD] != _OFF:
             self._say(note(slot))
 
     def linger(self, seen: int, slice_s: float) -> None:
@@ -74,7 +74,7 @@ class Gate:
             self._say(note(None, want=True))
         futex.wait(self.core.done_address, seen, slice_s)
         if time.monotonic() - now_s >= slice_s:
-            pulse = self.words[PULSE_WORD]
+            pulse = self._words[PULSE_WORD]
             self._still = self._still + 1 if pulse == self._pulse else 0
             self._pulse = pulse
 

@@ -12,7 +12,7 @@ import os
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ...mailbox.layout import DONE_WORD
-from ...mailbox.seat import LEASE_WORD, Seating
+from ...mailbox.seat import Seating
 
 HOME_MEMORY = "/dev/shm"
 PREFIX = "midstep-splice-"
@@ -41,27 +41,26 @@ class _World(NamedTuple):
 _world: Optional[_World] = None
 _source: Optional[Callable[[], Optional[Seating]]] = None
 _last: Tuple[Optional[Seating], Optional[Sharers]] = (None, None)
-_words: Any = None  # the mailbox's, since this process joined a world of the job
+_lease: Any = None  # the mailbox's gate, since this process joined a world of the job
 
 
 def use(source: Optional[Callable[[], Optional[Seating]]]) -> None:
     """Ask this for the seating, not the mailbox (tests do)."""
-    global _source, _last, _words
-    _source, _last, _words = source, (None, None), None
+    global _source, _last, _lease
+    _source, _last, _lease = source, (None, None), None
 
 
 def alone() -> bool:
     """Whether nobody takes turns with this rank on its device: one look, for it is asked before every
     step."""
-    return _words is not None and _words[LEASE_WORD] == 0
+    return _lease is not None and not _lease.shared
 
 
 def joined(name: str, members: Tuple[int, ...], me: int) -> None:
     """This process has become member ``me`` of a world of the job; ``members`` are ranks of the job."""
-    global _world, _last, _words
+    global _world, _last, _lease
     _world, _last = _World(name, members, members[me]), (None, None)
-    gate: Any = _gate() if _source is None else None
-    _words = gate.words if gate is not None else None
+    _lease = _gate() if _source is None else None
     try:
         folder = _folder(name)
         os.makedirs(folder, exist_ok=True)
@@ -132,8 +131,8 @@ def _gate() -> Any:
 
 def _in_child() -> None:
     """The parent's mailbox is not mapped in a forked child."""
-    global _words
-    _words = None
+    global _lease
+    _lease = None
 
 
 os.register_at_fork(after_in_child=_in_child)
