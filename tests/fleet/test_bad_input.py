@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,13 @@ BAD_WORDS = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hung(fleet: Fleet) -> JobView:
+def hung(fleet: Fleet) -> Iterator[JobView]:
     """A job one of whose ranks never joins. It takes half a minute to be sure of that: it starts before all
     other tests here."""
     job = fleet.run("python", "h.py", files={"h.py": HANGS}, devices=2, region="south", name="hung")
     fleet.until_logs(job, "together")
-    return job
+    yield job
+    fleet.cancel(job)
 
 
 @pytest.mark.parametrize(("words", "code", "said"), BAD_WORDS, ids=lambda value: str(value)[:40])
