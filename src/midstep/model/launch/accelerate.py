@@ -7,7 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from .launch import AccelerateConfig, Launch, LauncherParser, LaunchError, plain_command, positive
+from midstep.model.launch.base import (
+    AccelerateConfig,
+    Launch,
+    LauncherParser,
+    LaunchError,
+    plain_command,
+    positive,
+)
 
 _VALUES = (
     "config-file num-processes num-machines machine-rank main-process-ip main-process-port mixed-precision "
