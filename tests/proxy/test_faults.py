@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from midstep.proxy.errors import DrainTimeout
 from tests.proxy.harness import Fleet
 
 PLACEMENT = [[0, 2], [1]]
@@ -77,3 +78,23 @@ async def run(folder: Path, seed: int, disturb: Disturb | None) -> list[Any]:
 async def test_nothing_is_lost_or_done_twice(tmp_path: Path, disturb: Disturb, seed: int) -> None:
     calm = await run(tmp_path / "calm", seed, None)
     assert await run(tmp_path / "disturbed", seed, disturb) == calm, f"seed {seed}"
+
+
+async def test_a_cut_is_given_up_long_before_its_deadline_when_the_other_proxy_is_gone(
+    tmp_path: Path,
+) -> None:
+    done: list[int] = []
+
+    async def once(fleet: Fleet, rng: random.Random) -> None:
+        if not done:
+            await fleet.freeze()
+            await fleet.kill_proxy(1)
+            with pytest.raises(DrainTimeout):
+                await fleet.proxies[0].drain(3600)
+            await fleet.replace_proxy(1)
+            fleet.thaw()
+            done.append(fleet.epoch)
+
+    calm = await run(tmp_path / "calm", 2, None)
+    assert await run(tmp_path / "disturbed", 2, once) == calm
+    assert done

@@ -30,6 +30,7 @@ from midstep.proxy.store import Store
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.05
+_GONE_S = 2.0  # a connection that broke is up again long before; without, the proxy there has ended
 T = TypeVar("T")
 
 
@@ -141,9 +142,12 @@ class Proxy:
             return list(engine.frames.peers)
 
         nodes = set(self._within(begin))
-        until_s = started_s + request["deadline_s"]
+        until_s, seen_s = started_s + request["deadline_s"], started_s
         while missing := nodes - self._within(lambda: set(engine.wires.marked)):
-            if time.monotonic() > until_s:
+            now_s = time.monotonic()
+            if missing <= self._within(lambda: set(engine.wires.links)):
+                seen_s = now_s
+            if now_s > min(until_s, seen_s + _GONE_S):
                 self._undrain(request)
                 raise DrainTimeout(
                     f"no marker from the proxies of nodes {sorted(missing)}: the cut was given up"
