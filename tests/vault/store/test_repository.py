@@ -212,6 +212,17 @@ def test_the_collector_moves_chunks_while_others_read(tmp_path: Path) -> None:
     assert not collector.orphans()
 
 
+def test_the_collector_moves_chunks_that_the_reader_itself_had_stored(tmp_path: Path) -> None:
+    backend = MemoryBackend()
+    reader = repository(backend)
+    (wanted, doomed), _ = store(reader, noise(40, 1), noise(40, 2))
+    collector = repository(backend)
+    collector.repack(names(backend, "packs"), all_ids([wanted]))
+    assert read_back(reader, wanted, tmp_path) == noise(40, 1)
+    with pytest.raises(ChunkMissing):
+        read_back(reader, doomed, tmp_path)
+
+
 def test_threads_share_a_repository(tmp_path: Path) -> None:
     repo, found = repository(), dict[int, Content]()
 

@@ -31,7 +31,7 @@ class Catalog:
         """Read what came since; start anew when something was removed."""
         with self._changing:
             listed = {info.name for info in self._backend.list(index.FOLDER)}
-            if gone := set(self._read) - listed - self._own:
+            if gone := {name for name in set(self._read) - listed if not self._still_there(name)}:
                 self._drop(gone)
             torn = len(self._torn)
             fresh = [
@@ -140,6 +140,15 @@ class Catalog:
         self._backend.put(name, data)
         self._read[name] = {table.name for table in tables}
         self._own.add(name)
+
+    def _still_there(self, name: str) -> bool:
+        """Of an index that a listing lacks: one that was written here may only not be listed yet."""
+        if name not in self._own:
+            return False
+        try:
+            return self._backend.size(name) > 0
+        except ObjectMissing:
+            return False  # a collector has replaced it
 
     def _drop(self, gone: set[str]) -> None:
         """Keep only packs that an index which is still there lists."""
