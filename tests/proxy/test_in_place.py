@@ -25,7 +25,7 @@ from tests.proxy.harness import Fleet
 from tests.proxy.programs import allreduce, data, tree_sum, world
 
 SIZE = 3
-COUNT = (5 * PIECE_BYTES + 404) // 4
+COUNT = (10 * PIECE_BYTES + 404) // 4
 SEED = 7
 
 

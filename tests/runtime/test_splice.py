@@ -7,6 +7,7 @@ start.
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import pytest
 from tests.runtime.harness import Job, run_plain, script
 
 pytest.importorskip("torch")
+stepper = importlib.import_module("midstep.runtime.splice.stepper")
 pytestmark = pytest.mark.timeout(600)
 
 SUITS = (
     *("plain_sgd", "momentum", "adam_", "adam_foreach", "adam_fused", "adamw", "adamw_fused", "adafactor"),
     *("others", "tied", "groups", "clipped", "hooks", "two_optimizers", "saved", "anomaly", "made_anew"),
+    "resized_while_waiting",
 )
 WRITES = (
     *("by_hand", "by_hand_every_step", "by_data", "by_numpy_on_one_rank", "by_memmove", "small_by_hand"),
@@ -48,6 +51,19 @@ async def both(folder: Path, names: tuple[str, ...]) -> dict[str, list[dict[str,
         assert [rank["result"][name] for rank in ours] == [rank["result"][name] for rank in plain], name
     assert ours[0]["folder"] and not os.path.exists(ours[0]["folder"])
     return {name: [rank["said"][name] for rank in ours] for name in names}
+
+
+def test_a_pause_between_two_steps_is_not_the_usual_time() -> None:
+    """How long others are waited for is a multiple of it."""
+    intervals = stepper.Intervals()
+    found: list[float] = []
+    for entered_s in (100.0, 101.0, 102.5, 122.0, 123.0, 124.0):
+        intervals.enter(entered_s)
+        found.append(intervals.usual_s)
+    assert found == [0.0, 0.0, 1.0, 1.5, 1.0, 1.0]
+    intervals.forget()
+    intervals.enter(200.0)
+    assert intervals.usual_s == 0.0
 
 
 def check_counts(said: list[dict[str, int]]) -> None:

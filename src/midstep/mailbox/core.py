@@ -82,6 +82,14 @@ class Core:
         HEADER.pack_into(self._memory, 0, 0, VERSION, os.getpid(), self.uid, rank, world_size)
         HEADER.pack_into(self._memory, 0, MAGIC, VERSION, os.getpid(), self.uid, rank, world_size)
 
+    def shed(self) -> None:
+        """Give memory that no slot uses back to the system."""
+        with self.lock:
+            self._reap()
+            while self._unpair():
+                pass
+            self._heap.shed()
+
     def take(self, nbytes: int) -> Optional[Pair]:
         """A slot with a block of ``nbytes``, or None while every slot is in use. With the lock held."""
         if self.closed:

@@ -6,6 +6,7 @@ cache. Standard library only. Not locked: the channel's lock guards it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Dict, List
 
@@ -13,6 +14,10 @@ from .layout import HEAP_AT, SEGMENT_BYTES, MailboxMap
 
 _SMALLEST = 8  # 256 bytes
 LARGEST_BYTES = SEGMENT_BYTES
+_PAGE, _MADV_REMOVE = 4096, 9
+
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Heap:
@@ -36,6 +41,14 @@ class Heap:
     def give(self, offset: int, nbytes: int) -> None:
         """Return a block that was taken with ``nbytes``."""
         self._free.setdefault(size_class_of(nbytes), []).append(offset)
+
+    def shed(self) -> None:
+        """Give the pages of unused blocks back to the system. They are zeros, and new, when used again."""
+        for size_class, free in self._free.items():
+            size = 1 << size_class
+            if size >= _PAGE:
+                for offset in free:
+                    _madvise(self._file.address(offset), size, _MADV_REMOVE)
 
     def _carve(self, size: int) -> int:
         if size > LARGEST_BYTES:

@@ -26,7 +26,7 @@ from typing import List, NamedTuple, Tuple
 
 NAME = "midstep-mailbox"
 MAGIC = 0x6D69647374657031
-VERSION = 1
+VERSION = 2
 SEGMENT_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20  # both sides of an operation are cut at multiples of this (see cut.py)
 
@@ -58,7 +58,7 @@ KIND_GROUP = 64  # input: the group's definition; POSTED as long as it is open
 KIND_STORE = 65  # input: a request; output: the reply, RESULT.number bytes of it
 FLAG_CANCEL = 1
 AGAIN = -2  # RESULT.peer of a released slot: its memory cannot stay in place, post in chunks
-PIECE_BYTES = 256 << 10  # of memory that stays in place; a few of them fit a processor's own cache
+PIECE_BYTES = 128 << 10  # of memory that stays in place; a few of them fit a processor's own cache
 JOURNAL_AT = 4096
 _LANES = 8
 

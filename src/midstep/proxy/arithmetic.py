@@ -17,7 +17,7 @@ from midstep.proxy.errors import Mismatch
 
 np.seterr(all="ignore")  # overflow and division are the job's business, as they are under gloo
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
-_Combine = Callable[[Any, Any, Any], Any]
+_Combine = Callable[..., Any]
 
 _NUMPY: dict[DType, str] = {
     DType.uint8: "u1",
@@ -102,7 +102,7 @@ class _Numpy:
 
     def combine(self, left: Bytes, right: Bytes, out: Bytes) -> None:
         dtype = self._dtype
-        self._ufunc(left.view(dtype), right.view(dtype), out.view(dtype))
+        self._ufunc(left.view(dtype), right.view(dtype), out=out.view(dtype))
 
     def divide(self, out: Bytes, divisor: int) -> None:
         values = out.view(self._dtype)

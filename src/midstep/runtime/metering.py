@@ -7,15 +7,20 @@ page cannot be made trains as ever, and is not measured.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import sys
 import threading
+import time
 from typing import Any, Iterator, List, Optional
 
 from ..mailbox.meter import Meter, Word
 
 _STEPS, _ASKED, _TOLD = int(Word.STEPS), int(Word.ASKED), int(Word.TOLD)
+_LIGHTEN, _LIGHT = int(Word.LIGHTEN), int(Word.LIGHT)
+_GRADIENTS_S = 0.02
+_lightening = 0
 _lock = threading.Lock()
 _meter: Optional[Meter] = None
 _words: Any = None
@@ -47,7 +52,7 @@ def _begin() -> Any:
     with _lock:
         if _words is not None:
             return _words
-        words: Any = [0] * 16  # not measured
+        words: Any = [0] * 24  # not measured
         try:
             _meter = Meter()
             words = _meter.words
@@ -75,6 +80,26 @@ def _tell(words: Any) -> None:
     except Exception:
         pass  # an optimizer of the user's whose state is of its own kind
     words[_TOLD] = asked
+    if words[_LIGHTEN] not in (words[_LIGHT], _lightening):
+        _lighten(words, words[_LIGHTEN])
+
+
+def _lighten(words: Any, wanted: int) -> None:
+    """A dump comes: what was freed, and lies in the heap until it is used again, need not be in it; nor need
+    gradients, which most scripts let go of right after the step. The script itself waits for nothing."""
+    global _lightening
+    _lightening = wanted
+    threading.Thread(target=_give_back, args=(words, wanted), name="midstep-lighten", daemon=True).start()
+
+
+def _give_back(words: Any, wanted: int) -> None:
+    # Tensors are not looked at here: autograd changes them without the interpreter's lock.
+    time.sleep(_GRADIENTS_S)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # a C library that has no such thing
+    words[_LIGHT] = wanted
 
 
 def _device_peak_bytes() -> int:
@@ -101,10 +126,10 @@ def _announce() -> None:
 
 def _in_child() -> None:
     """A forked child's steps are its own."""
-    global _meter, _words, _count, _lock
+    global _meter, _words, _count, _lock, _lightening
     meter, _meter, _words = _meter, None, None
     _count, _lock = itertools.count(1), threading.Lock()
-    nesting.inside = False
+    nesting.inside, _lightening = False, 0
     if meter is not None:
         meter.close()
 

@@ -77,5 +77,8 @@ def join(channel: Channel, place: str, others: Optional[int], timeout_s: float) 
                 and channel.store_get(f"at/{place}/waits", 1.0) == b"0"
             ):
                 scope = channel.store_get(f"at/{place}", 1.0).decode()
+            else:  # the leader may have given up on us, if we stood still between number and name
+                number = channel.store_add(f"at/{place}/came", 1)
+                channel.store_set(f"at/{place}/came/{number}", name.encode())
     channel.store_add(f"{scope}!joined", 1)
     return scope

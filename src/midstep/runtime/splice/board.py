@@ -166,11 +166,15 @@ class Board:
             self._put(self._my_row(), why)
             futex.wake(self._change)
 
-    def drop(self) -> bool:
-        """Unmap it; the last one to do so removes the file. Whether this was the last."""
+    def drop(self, moved: bool = False) -> bool:
+        """Unmap it; the last one to do so removes the file. ``moved``: those who have not joined never will.
+        Whether this was the last."""
         if not self._base:
             return False
-        last = all(self._word(_ROWS_AT + row * _ROW_BYTES) for row in range(len(self.members)))
+        rows = [
+            _ROW.unpack_from(self._memory, _ROWS_AT + row * _ROW_BYTES) for row in range(len(self.members))
+        ]
+        last = all(left or (moved and not joined) for left, joined, _, _ in rows)
         if last:
             remove(self.path)
         base, self._base = self._base, 0

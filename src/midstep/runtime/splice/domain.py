@@ -21,7 +21,7 @@ from .counters import COUNTERS
 from .examine import Examiner
 from .failing import StepFailed, pack, unpack
 from .plan import Plan, increment
-from .seating import Sharers, Yielding
+from .seating import Sharers, Yielding, outdated, shed
 
 PATIENCE_S = 2.0
 NEVER = 1 << 62
@@ -53,7 +53,7 @@ class Domain:
         self.failed = False  # another rank's step for this one has; what is raised is the job's
         self._now = self._later = 0  # this rank's count of steps; that at which to try again
         self._sizes = (0, 0)
-        self._remap = False
+        self._remap = self._moved = False
         self._patience_s = PATIENCE_S
         self._yielding = Yielding()
         self._examiner = Examiner(plan)
@@ -62,7 +62,7 @@ class Domain:
 
     def announce(self, now: int, delay: int, interval_s: float) -> None:
         """Before anything else in a step: its number, how many to wait after a doubt, and how long it is from
-        one to the next."""
+        one to the next, without pauses."""
         self._now, self._later = now, now + delay
         self._patience_s = max(PATIENCE_S, _INTERVALS * interval_s)
 
@@ -88,6 +88,7 @@ class Domain:
             board.join()
             if first and board.phase == Phase.PUBLISHING:
                 board.enter(Phase.OPEN)
+        shed()
         COUNTERS.formed += 1
         self._sizes = (self.arena.shared_bytes, self.arena.copied_bytes)
         COUNTERS.shared_bytes += self.arena.shared_bytes
@@ -217,6 +218,8 @@ class Domain:
                 board.wait(seen, min(_CLOSE_UP_S, patience.slice_s()))
             except BaseException as error:  # of a signal's handler: the step is to be settled first
                 self._interrupted = error
+            if outdated(self.sharers):
+                self.leave(Left.MOVED)
             if board.phase == Phase.EXECUTING:
                 patience = Patience(self._patience_s)
             elif patience.over() or board.somebody_left():
@@ -277,6 +280,7 @@ class Domain:
     def leave(self, why: Left) -> None:
         """This rank will not arrive any more, so nobody will write the arena."""
         if os.getpid() == self._owner:
+            self._moved = self._moved or why == Left.MOVED
             self.board.leave(why)
 
     def drop(self, make_own: bool) -> None:
@@ -292,5 +296,5 @@ class Domain:
             self.arena.drop()
             self.arena = None
         self.plan.forget()
-        if self.board.drop():
+        if self.board.drop(self._moved or self.left == Left.MOVED):
             remove(self.path + ".arena")

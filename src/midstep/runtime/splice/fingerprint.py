@@ -1,9 +1,10 @@
 """A fingerprint of much memory at about the speed of reading it: two that are equal are taken for a proof.
 
-The bytes run through many lanes of 64 bits; each lane is ``lane = mix(lane * A + word)``, where a
-multiplication by an odd number and a shifted exclusive or can both be undone. So a single difference can
-never be lost, and several only by a coincidence of 64 bits in each of the lanes that they touch. The lanes
-are hashed at the end.
+The bytes run through many lanes of 64 bits, ``lanes = words + A * turned(lanes)``: ``turned`` is the ring of
+all lanes' bytes, turned by half a lane, so that the high bits of one, which a multiplication never moves
+down, are the low bits of another in the next round. A is odd: turning, multiplying and adding can all be
+undone. So a single difference can never be lost, and several only by a coincidence of the bits in the lanes
+that they touch. The lanes are hashed at the end.
 Not made against an adversary: a rank can harm its own job in easier ways.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 
 _A = 0x9E3779B97F4A7C15 - (1 << 64)
-_SHIFT = 29
-_MOST_LANES = 1 << 15
+_TURN_BYTES = 4
+_MOST_LANES = 1 << 13
 _LEAST_LANES = 1 << 10
 _DIGEST_BYTES = 16
 
@@ -31,11 +32,9 @@ class Fingerprint:
         while lanes > _LEAST_LANES and lanes * 8 * 16 > total_bytes:
             lanes //= 2
         self._lanes, self._block_bytes = lanes, lanes * 8
-        self._acc = torch.zeros(lanes, dtype=torch.int64, device="cpu")
-        self._shifted = torch.zeros(lanes, dtype=torch.int64, device="cpu")
+        self._rings = [_Ring(lanes), _Ring(lanes)]  # before and after a round
         self._stage = torch.zeros(lanes, dtype=torch.int64, device="cpu")
         self._stage_at: int = self._stage.data_ptr()
-        self._type: Any = ctypes.c_int64 * lanes
         self._staged = 0
         self._fed = 0
 
@@ -45,10 +44,12 @@ class Fingerprint:
         block = self._block_bytes
         if nbytes >= 2 * block and not address % 8:
             self._flush()
-            while nbytes >= block:
-                self._mix(torch.frombuffer(self._type.from_address(address), dtype=torch.int64))
-                address += block
-                nbytes -= block
+            blocks = nbytes // block
+            words: Any = (ctypes.c_int64 * (blocks * self._lanes)).from_address(address)
+            for part in torch.frombuffer(words, dtype=torch.int64).split(self._lanes):
+                self._mix(part)
+            address += blocks * block
+            nbytes -= blocks * block
         while nbytes:
             part = min(nbytes, block - self._staged)
             ctypes.memmove(self._stage_at + self._staged, address, part)
@@ -62,18 +63,10 @@ class Fingerprint:
     def digest(self, more: bytes) -> bytes:
         """The fingerprint of what was fed, and of ``more``."""
         self._flush()
-        acc, lanes = self._acc, self._lanes
-        while lanes > _LEAST_LANES:
-            lanes //= 2
-            torch.add(acc[lanes : 2 * lanes], acc[:lanes], alpha=_A, out=self._shifted[:lanes])
-            acc[:lanes].copy_(self._shifted[:lanes])
-            torch.bitwise_right_shift(acc[:lanes], _SHIFT, out=self._shifted[:lanes])
-            acc[:lanes].bitwise_xor_(self._shifted[:lanes])
         total = hashlib.blake2b(more, digest_size=_DIGEST_BYTES)
         total.update(b"%d" % self._fed)
-        total.update(ctypes.string_at(acc.data_ptr(), lanes * 8))
-        acc.zero_()
-        self._acc.zero_()
+        total.update(self._rings[0].content())
+        self._rings[0].clear()
         self._fed = 0
         return total.digest()
 
@@ -84,7 +77,30 @@ class Fingerprint:
             self._mix(self._stage)
 
     def _mix(self, words: torch.Tensor) -> None:
-        acc, shifted = self._acc, self._shifted
-        torch.add(words, acc, alpha=_A, out=acc)
-        torch.bitwise_right_shift(acc, _SHIFT, out=shifted)
-        acc.bitwise_xor_(shifted)
+        before, after = self._rings
+        torch.add(words, before.turned, alpha=_A, out=after.lanes)
+        after.close()
+        self._rings = [after, before]
+
+
+class _Ring:
+    """The lanes; ``turned`` names the same memory from half a lane on."""
+
+    def __init__(self, lanes: int) -> None:
+        self._nbytes = lanes * 8
+        self._memory: Any = (ctypes.c_ubyte * (self._nbytes + 8))()
+        self._at = ctypes.addressof(self._memory)
+        self.lanes = torch.frombuffer(self._memory, dtype=torch.int64, count=lanes)
+        self.turned = torch.frombuffer(self._memory, dtype=torch.int64, count=lanes, offset=_TURN_BYTES)
+
+    def close(self) -> None:
+        """The end goes on where the beginning is."""
+        ctypes.memmove(self._at + self._nbytes, self._at, _TURN_BYTES)
+
+    def content(self) -> bytes:
+        """All of it."""
+        return ctypes.string_at(self._at, self._nbytes)
+
+    def clear(self) -> None:
+        """All zeros."""
+        ctypes.memset(self._at, 0, self._nbytes + 8)

@@ -92,6 +92,20 @@ def sharers() -> Optional[Sharers]:
     return found
 
 
+def outdated(sharers: Sharers) -> bool:
+    """Whether the job has been resized since: those who know it already will not come to a board of then."""
+    seat = _seat()
+    return seat is not None and seat.epoch != sharers.epoch
+
+
+def shed() -> None:
+    """Give back to the system what memory the mailbox keeps free: its beginning, when every parameter goes
+    through it once, has left much."""
+    core = getattr(_gate() if _source is None else None, "core", None)
+    if core is not None:
+        core.shed()
+
+
 class Yielding:
     """Around a wait for other ranks of the device: they need it to come."""
 

@@ -38,7 +38,7 @@ class Stepper:
         self._attempts = self._doubts = self._due = 0
         self._total = 0
         self._settled = False
-        self._interval_s = self._entered_s = 0.0
+        self._intervals = Intervals()
         _steppers.add(self)
 
     def step(self, optimizer: Any, make: Callable[[], Any], plain: Callable[[], bool]) -> Any:
@@ -46,10 +46,9 @@ class Stepper:
         whether nobody watches what torch does."""
         self._total += 1
         if self.domain is None and not self._old and seating.alone():
-            self._entered_s = 0.0
+            self._intervals.forget()
             return make()
-        now_s = time.monotonic()
-        self._interval_s, self._entered_s = now_s - (self._entered_s or now_s), now_s
+        self._intervals.enter(time.monotonic())
         if not self._lock.acquire(blocking=False):
             return make()  # another thread steps it as well
         try:
@@ -92,6 +91,23 @@ class Stepper:
             domain.leave(Left.GONE)
 
     def _shared(self, optimizer: Any, once: "_Once", sharers: Optional[Sharers]) -> bool:
+        for _ in range(3):
+            self._sit_with(sharers)
+            if self.domain is None and sharers is not None:
+                self._try(optimizer, sharers)
+            if self.domain is not None:
+                self.domain.announce(self._total, self._delay(), self._intervals.usual_s)
+                if self.domain.step(optimizer, once) == Outcome.MADE:
+                    return True
+                domain, self.domain = self.domain, None
+                self._ended(domain)
+            elif sharers is None or not seating.outdated(sharers):
+                return False
+            if sharers is not None and seating.outdated(sharers):
+                sharers = seating.sharers()  # some may wait there for this rank already, in this same step
+        return False
+
+    def _sit_with(self, sharers: Optional[Sharers]) -> None:
         if self.domain is not None and self.domain.sharers != sharers:
             self.domain.leave(Left.MOVED)
             COUNTERS.ended("the sharers or the epoch changed")
@@ -100,17 +116,6 @@ class Stepper:
         if sharers != self._sharers:
             self._sharers = sharers
             self._attempts = self._doubts = self._due = 0
-        for _ in range(3):
-            if self.domain is None and sharers is not None:
-                self._try(optimizer, sharers)
-            if self.domain is None:
-                return False
-            self.domain.announce(self._total, self._delay(), self._interval_s)
-            if self.domain.step(optimizer, once) == Outcome.MADE:
-                return True
-            domain, self.domain = self.domain, None
-            self._ended(domain)
-        return False
 
     def _try(self, optimizer: Any, sharers: Sharers) -> None:
         name = "%d-%d-%d-%s-%d" % (
@@ -137,7 +142,7 @@ class Stepper:
             if other is not self:
                 other.give_way(addresses)
         domain = Domain(sharers, name, plan)
-        domain.announce(self._total, self._delay(), self._interval_s)
+        domain.announce(self._total, self._delay(), self._intervals.usual_s)
         if domain.form():
             self.domain = domain
             self._drop_old(make_own=False)
@@ -196,6 +201,27 @@ class Stepper:
                 domain.drop(make_own)
             except OSError as error:  # no memory for it: the mapping stays, and is as good
                 COUNTERS.ended(str(error))
+
+
+class Intervals:
+    """How long it is from one step to the next. The smaller of the last two: there may be a pause in one."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    @property
+    def usual_s(self) -> float:
+        """0 when it is not known."""
+        return min(self._last_s, self._before_s)
+
+    def enter(self, now_s: float) -> None:
+        """A step begins; by the monotonic clock."""
+        entered_s, self._entered_s = self._entered_s or now_s, now_s
+        self._before_s, self._last_s = self._last_s, now_s - entered_s
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._entered_s = self._last_s = self._before_s = 0.0
 
 
 class _Once:

@@ -1,0 +1,66 @@
+"""Ranks are asked to end a step and to give back freed memory before they are dumped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from midstep.proxy.lighten import lighten
+
+# A heap with 64 MiB that were freed in pieces too small to be given back at once, under one that is not.
+STEPPING = """
+import sys, time
+from midstep.runtime.metering import stepped
+pieces = [bytearray(60_000) for _ in range(1000)]
+last = bytearray(60_000)
+del pieces
+stepped()
+print("ready", flush=True)
+while sys.argv[1] == "steps":
+    time.sleep(0.002)
+    stepped()
+time.sleep(100)
+"""
+
+
+@contextmanager
+def process(kind: str) -> Generator[int]:
+    child = subprocess.Popen([sys.executable, "-c", STEPPING, kind], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        yield child.pid
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def resident_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_process_that_makes_steps_is_ready_and_lighter() -> None:
+    ready: list[int] = []
+    with process("steps") as pid:
+        before = resident_bytes(pid)
+        assert lighten([pid], ready.append, wait_s=60) == 1
+        assert ready == [pid]
+        assert resident_bytes(pid) < before - (30 << 20)
+        assert lighten([pid], ready.append, wait_s=60) == 1, "and again"
+        assert ready == [pid, pid]
+
+
+def test_one_that_makes_no_steps_is_not_waited_for_for_ever() -> None:
+    ready: list[int] = []
+    with process("stands still") as pid:
+        assert lighten([pid], ready.append, wait_s=0.05) == 1
+    assert not ready
+
+
+def test_processes_without_steps_are_left_alone() -> None:
+    ready: list[int] = []
+    assert lighten([os.getpid()], ready.append, wait_s=60) == 0
+    assert not ready
