@@ -61,11 +61,13 @@ def fleet(
         shutil.rmtree(state, ignore_errors=True)
 
 
-def submit(client: FleetClient, script: str, *arguments: str, ranks: int, **fields: object) -> JobView:
-    """One of `benchmarks/jobs/`, as `torchrun --nproc_per_node=RANKS script arguments`."""
+def submit(
+    client: FleetClient, script: str, *arguments: str, ranks: int, folder: Path = JOBS, **fields: object
+) -> JobView:
+    """One of `benchmarks/jobs/`, or another folder, as `torchrun --nproc_per_node=RANKS script arguments`."""
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     env["PATH"] = f"{Path(sys.executable).parent}:{env.get('PATH', '')}"
-    blob = client.upload(*pack(scan(JOBS)))
+    blob = client.upload(*pack(scan(folder)))
     command = ("torchrun", f"--nproc_per_node={ranks}", script, *arguments)
     return client.submit(JobRequest(command=command, env=env, workdir_blob=blob, **fields))  # pyright: ignore[reportArgumentType]
 

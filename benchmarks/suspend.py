@@ -81,7 +81,7 @@ def freeze_four() -> list[float]:
 def _runs() -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """For each run: (ours, raw) seconds of the dump, and of the restore."""
     with scratch_folder() as scratch:
-        rank, bare = _Rank(scratch / "rank"), Bare(scratch / "bare")
+        rank, bare = Rank(scratch / "rank"), Bare(scratch / "bare")
         try:
             rank.start()
             bare.start()
@@ -100,7 +100,7 @@ def _runs() -> list[tuple[tuple[float, float], tuple[float, float]]]:
             bare.end()
 
 
-class _Rank:
+class Rank:
     """A rank, by the drivers."""
 
     def __init__(self, folder: Path) -> None:

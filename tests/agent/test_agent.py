@@ -187,7 +187,7 @@ async def suspend(fleet: Fleet, node: NodeBox, spec: JobSpec, epoch: int):
     target, region = f"j-{epoch}", "north" if node.name == "a" else "south"
     await fleet.controller.want(node.name, assignment("j", epoch, Goal.DUMP, spec, node.name, target=target))
     dumped = await fleet.controller.until(node.name, "j", epoch, Phase.DUMPED)
-    assert [s.step for s in dumped.steps] == ["freeze", "drain", "dump", "store"]
+    assert [s.step for s in dumped.steps if s.step != "lighten"] == ["freeze", "drain", "dump", "store"]
     vault = Snapshots(fleet.vaults[region])
     manifest = vault.commit(target, "j", epoch, 1, dumped.store)
     assert manifest.nbytes == dumped.nbytes > 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from midstep.env import Ids, MockClock
-from midstep.vault.archive import gc
+from midstep.vault.archive import gc, leases
 from midstep.vault.archive.archive import Archive
-from midstep.vault.archive.check import Grade, check
-from midstep.vault.archive.leases import LEASE_S, Lease, collecting, writers
-from midstep.vault.backends.base import Backend, Buffer
+from midstep.vault.archive.check import Grade, check, damaged_snapshots
+from midstep.vault.archive.leases import LEASE_S, Lease, collecting, is_void, writers
+from midstep.vault.backends.base import Backend, Buffer, ObjectInfo
 from midstep.vault.backends.memory import MemoryBackend
 from midstep.vault.errors import Busy, LeaseLost
 from midstep.vault.snapshots import Snapshots
@@ -177,3 +179,53 @@ def test_a_lease_on_another_machine_lasts_as_long_as_it_is_renewed() -> None:
         clock._passed_s += 100  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(LeaseLost):
             lease.renew()
+
+
+def test_a_lease_is_renewed_while_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEW_S", 0.005)
+    clock = MockClock()
+    backend: Backend = Elsewhere()
+    with Lease(backend, clock, Ids(Random(3))):
+        clock._passed_s += 2 * LEASE_S  # pyright: ignore[reportPrivateUsage]
+        deadline_s = time.monotonic() + 60
+        while (holder := writers(backend)[0][1]) is None or is_void(holder, clock):
+            assert time.monotonic() < deadline_s, "nobody has renewed it"
+            time.sleep(0.005)
+    assert not writers(backend), "and not put again after its end"
+
+
+class Meanwhile(MemoryBackend):
+    """Something is done after the indexes were read, before the packs are looked at."""
+
+    work: Callable[[], object] | None = None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        if prefix == "packs" and (work := self.work):
+            self.work = None
+            work()
+        return super().list(prefix)
+
+
+def test_a_check_at_the_same_time_as_a_collector_finds_no_damage(vault: Snapshots) -> None:
+    backend, clock = Meanwhile(), MockClock()
+    archive = archive_at(backend, clock, seed=1)
+    for number in (1, 2):
+        write_raw(vault, f"j-{number}", number, ranks=1)
+        store(vault, archive, f"j-{number}")
+    archive.forget("j-1")
+    packs = len(list(backend.list("packs")))
+    backend.work = lambda: collect(archive_at(backend, clock, seed=2))
+    assert check(archive, deep=True) == []
+    assert backend.work is None and len(list(backend.list("packs"))) < packs, "it has collected"
+
+
+def test_what_is_damaged_is_found_in_the_second_look_too(vault: Snapshots) -> None:
+    backend, clock = Meanwhile(), MockClock()
+    archive = archive_at(backend, clock, seed=1)
+    write_raw(vault, "j-1", 1, ranks=1)
+    store(vault, archive, "j-1")
+    name = next(info.name for info in backend.list("packs"))
+    data = bytearray(backend.get(name))
+    data[100] ^= 1
+    backend.put(name, bytes(data))
+    assert damaged_snapshots(check(archive, deep=True)) == ["j-1"]

@@ -112,6 +112,15 @@ def test_memory_moved_by_pages_is_found_again(at: int, pages: int) -> None:
     assert stats.new_bytes <= pages * PAGE + 2 * MIB
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 63))
+def test_a_tensor_elsewhere_in_its_page_is_found_again(lines: int) -> None:
+    backend, old = MemoryBackend(), noise(1000, 1)
+    store(repository(backend), old)
+    _, stats = store(repository(backend), noise(1, 2)[: 64 * lines] + old)
+    assert stats.new_bytes <= MIB
+
+
 def test_missing_says_what_is_not_there() -> None:
     backend = MemoryBackend()
     repo = repository(backend)

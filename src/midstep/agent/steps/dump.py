@@ -3,9 +3,10 @@ here, stopped.
 
 A checkpoint's part (``keep``) is made in memory, and stored when the ranks run on.
 
-on GPUs lock and checkpoint (device state in host memory), then freeze (nothing new can be posted) -> drain
-(what all had posted is done; nothing is on its way) -> dump (process images) -> store (homes copied, part
-written). Anything that fails before the end is undone and the ranks go on.
+for checkpoints lighten (a step is ended, freed memory given back) -> on GPUs lock and checkpoint (device
+state in host memory), then freeze (nothing new can be posted) -> drain (what all had posted is done; nothing
+is on its way) -> dump (process images) -> store (homes copied, part written). Anything that fails before
+the end is undone and the ranks go on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from midstep.agent.deadlines import deadline_s
-from midstep.agent.drivers import freeze
+from midstep.agent.drivers import cuda, freeze
 from midstep.agent.drivers.cell import home_seen_by
 from midstep.agent.drivers.criu import Criu
+from midstep.agent.drivers.errors import DriverError
 from midstep.agent.drivers.launch import RankProcess, alive, processes
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
@@ -30,6 +32,7 @@ from midstep.agent.steps.base import Job, blocking, step
 from midstep.agent.steps.cuda import leave_devices, roll_back_devices
 from midstep.agent.transfer import remove_tree, tree_bytes
 from midstep.model.phase import Phase, StepTiming
+from midstep.proxy.lighten import lighten
 from midstep.proxy.report import Drained
 from midstep.vault.snapshots import Part
 from midstep.wire.agent import Assignment
@@ -47,6 +50,8 @@ async def dump(job: Job, wanted: Assignment) -> None:
         stored=None, not_stored="",
     )  # fmt: skip
     try:
+        if wanted.keep:  # nobody waits for its devices: it can choose its moment
+            await _lighten(job)
         device_bytes = await leave_devices(job)
         frozen = await _freeze(job)
         drained = await _drain(job, device_bytes)
@@ -111,6 +116,24 @@ def frozen_record(job: Job) -> freeze.Frozen:
     if not job.entry.frozen:
         return freeze.Frozen({}, 0.0)
     return freeze.Frozen.from_json(job.entry.frozen)
+
+
+async def _lighten(job: Job) -> None:
+    """Ranks that stand still since a cut before this one make no steps."""
+    if job.entry.frozen or job.means.criu is None:
+        return
+    begun_s = time.monotonic()
+    ranks = {p.init_pid: p for p in job.entry.processes.values() if alive(p)}
+    limit_s, early = deadline_s("freeze"), not cuda.machine_has_gpus()  # whose driver works on what runs
+
+    def ready(root: int) -> None:
+        """Where it is now is where it should be dumped; the freeze of all finds it stopped."""
+        with contextlib.suppress(DriverError):
+            if early:
+                freeze.freeze([ranks[root]], limit_s)
+
+    if await blocking(partial(lighten, ranks, ready)):
+        job.steps.append(StepTiming("lighten", time.monotonic() - begun_s))
 
 
 async def _freeze(job: Job) -> freeze.Frozen:

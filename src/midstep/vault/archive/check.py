@@ -38,7 +38,25 @@ class Finding:
 
 
 def check(archive: Archive, deep: bool = False, progress: Report | None = None) -> list[Finding]:
-    """All that is found, damage first. ``progress``: bytes read, of how many. BackendError."""
+    """All that is found, damage first. ``progress``: bytes read, of how many. BackendError.
+
+    A writer or a collector may be at work. What one look takes for damage because of them (a pack that was
+    collected after the indexes were read, a snapshot whose chunks were indexed after it) a second look, with
+    the indexes of then, does not find again: names of packs never come again.
+    """
+    findings = _look(archive, deep, None, progress)
+    suspects = {finding.object for finding in findings if finding.grade is Grade.DAMAGE}
+    if suspects:
+        archive.reopen()
+        again = {it.object: it for it in _look(archive, deep, suspects, None) if it.grade is Grade.DAMAGE}
+        findings = [it for it in findings if it.grade is not Grade.DAMAGE or it.object in again]
+    return sorted(findings, key=lambda finding: (finding.grade, finding.object, finding.what))
+
+
+def _look(
+    archive: Archive, deep: bool, only: Collection[str] | None, progress: Report | None
+) -> list[Finding]:
+    """``only``: the packs that are read."""
     repository = archive.repository
     repository.refresh()
     snapshots, findings = _manifests(archive)
@@ -50,9 +68,9 @@ def check(archive: Archive, deep: bool = False, progress: Report | None = None) 
     findings += _sizes(packs, sizes, users)
     if deep:
         whole = [pack for pack in packs if sizes.get(pack.name) == pack.size]
-        findings += _deep(archive, whole, users, progress or (lambda done, total: None))
-    findings += _waste(archive, sizes)
-    return sorted(findings, key=lambda finding: (finding.grade, finding.object, finding.what))
+        chosen = whole if only is None else [pack for pack in whole if pack.name in only]
+        findings += _deep(archive, chosen, users, progress or (lambda done, total: None))
+    return findings + _waste(archive, sizes)
 
 
 def damaged_snapshots(findings: Iterable[Finding]) -> list[str]:

@@ -6,10 +6,10 @@
 
 A writer puts its lease, then looks for a collector; a collector puts its own, then looks for writers: at most
 one of them goes on. A lease whose holder is dead (this machine, another boot, or no such process) is void at
-once; of another machine's holder only after LEASE_S without renewal. Should a clock jump, or a holder stand
-still for that long, a live lease may be taken for a void one. Therefore a writer looks at its end whether its
-lease is still there and `sweep` is what it was (`undisturbed`); if not, it makes sure that every chunk is
-there before anybody hears of its snapshot.
+once; of another machine's holder only after LEASE_S without renewal. A thread renews it, so a transfer may be
+as slow as it likes. Should a clock jump, or a holder stand still for that long, a live lease may be taken for
+a void one. Therefore a writer looks at its end whether its lease is still there and `sweep` is what it was
+(`undisturbed`); if not, it makes sure that every chunk is there before anybody hears of its snapshot.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,10 +26,10 @@ from pathlib import Path
 
 from midstep.env import Clock, Ids
 from midstep.vault.backends.base import Backend
-from midstep.vault.errors import Busy, LeaseLost, ObjectExists, ObjectMissing
+from midstep.vault.errors import BackendError, Busy, LeaseLost, ObjectExists, ObjectMissing
 
-LEASE_S = 3600.0
-RENEW_S = 60.0
+LEASE_S = 300.0
+RENEW_S = 30.0
 _FOLDER, _COLLECTOR, _SWEEP = "leases", "leases/collector", "sweep"
 
 
@@ -57,6 +58,9 @@ class Lease:
         self._holder = myself(ids.token(), clock)
         self._name = f"{_FOLDER}/writer-{self._holder.token}"
         self._renewed_s = clock.monotonic_s()
+        self._ended = threading.Event()
+        self._renewing = threading.Lock()
+        self._thread = threading.Thread(target=self._keep, name="vault-lease", daemon=True)
         self.sweep = b""  # the last collection before this lease
 
     def __enter__(self) -> Lease:
@@ -68,17 +72,31 @@ class Lease:
             self._backend.delete(self._name)
             raise
         self.sweep = _get(self._backend, _SWEEP)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()  # it must not put the lease again
         self._backend.delete(self._name)
 
     def renew(self) -> None:
-        """Say that the work goes on; call it often. LeaseLost: a collector has taken us for dead."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._renewed_s < RENEW_S:
-            return
-        self._renewed_s = now_s
+        """Say that the work goes on. LeaseLost: a collector has taken us for dead."""
+        with self._renewing:
+            now_s = self._clock.monotonic_s()
+            if now_s - self._renewed_s < RENEW_S:
+                return
+            self._renewed_s = now_s
+            self._renew()
+
+    def _keep(self) -> None:
+        """Nothing may have to be written for a while: the other side is slow, or the processor is taken."""
+        while not self._ended.wait(RENEW_S):
+            with contextlib.suppress(LeaseLost, BackendError), self._renewing:  # whoever commits looks again
+                self._renewed_s = self._clock.monotonic_s()
+                self._renew()
+
+    def _renew(self) -> None:
         if not self.undisturbed():
             raise LeaseLost("a collector took this writer for dead; what it wrote may be gone: start over")
         renewed = replace(self._holder, renewed_s=self._clock.now_s())

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midstep.vault.store.budget import Pool
-from midstep.vault.store.chunker import CARRY_PAGES, PAGE, ZERO_PAGES, Cut, Cutter, page_digests
+from midstep.vault.store.chunker import CARRY_LINES, LINE, PAGE, ZERO_LINES, Cut, Cutter, line_digests
 
-HEAD = CARRY_PAGES * PAGE  # what has to be free in front of a block
+HEAD = CARRY_LINES * LINE  # what has to be free in front of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ def blocks(descriptor: int, size: int, path: Path, buffers: Pool[bytearray]) -> 
     cutter, carry = Cutter(), b""
     for begin, end, hole in extents(descriptor, size):
         if hole:
-            origin = cutter.start * PAGE
-            yield Block(cutter.zeros(-(-(end - begin) // PAGE)), memoryview(carry), origin)
+            origin = cutter.start * LINE
+            yield Block(cutter.zeros(-(-(end - begin) // LINE)), memoryview(carry), origin)
             carry = b""
         else:
             at = begin
@@ -46,7 +46,7 @@ def blocks(descriptor: int, size: int, path: Path, buffers: Pool[bytearray]) -> 
                     raise
                 at += len(buffer) - HEAD
                 yield block
-    origin = cutter.start * PAGE
+    origin = cutter.start * LINE
     yield Block(cutter.finish(), memoryview(carry), origin)
 
 
@@ -58,8 +58,8 @@ def _read(
     view = memoryview(buffer)[: HEAD + min(len(buffer) - HEAD, end - at)]
     read_into(descriptor, view[HEAD:], at, path)
     view[HEAD - len(carry) : HEAD] = carry
-    cuts = cutter.feed(page_digests(view[HEAD:]))
-    left = bytes(view[HEAD + cutter.start * PAGE - at :])
+    cuts = cutter.feed(line_digests(view[HEAD:]))
+    left = bytes(view[HEAD + cutter.start * LINE - at :])
     return Block(cuts, view[HEAD - len(carry) :], at - len(carry), buffer), left
 
 
@@ -93,7 +93,7 @@ def _holes(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         hole = min(hole, size)
         begin = -(-hole // PAGE) * PAGE
         end = size if data >= size else data // PAGE * PAGE
-        if end - begin >= ZERO_PAGES * PAGE:
+        if end - begin >= ZERO_LINES * LINE:
             yield begin, end
         at = max(data, at + 1)
 

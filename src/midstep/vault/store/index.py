@@ -115,6 +115,18 @@ class _Sorted:
             rows[which] = self._search(wanted[which], int(rows[which]))
         return rows
 
+    def has(self, wanted: Words) -> NDArray[np.bool_]:
+        """Whether each has a row."""
+        if not len(self.keys):
+            return np.zeros(len(wanted), np.bool_)
+        rows = np.searchsorted(self.keys, wanted[:, 0])
+        np.minimum(rows, len(self.keys) - 1, out=rows)
+        same: NDArray[np.bool_] = (self.ids[rows] == wanted).all(axis=1)
+        alike = ~same & (self.keys[rows] == wanted[:, 0])
+        for which in np.flatnonzero(alike).tolist():
+            same[which] = self._search(wanted[which], int(rows[which])) >= 0
+        return same
+
     def _search(self, wanted: Words, row: int) -> int:
         # two chunks whose ids begin alike: will never happen, and must not go wrong
         while row < len(self.keys) and self.keys[row] == wanted[0]:
@@ -171,7 +183,13 @@ class Index:
 
     def known(self, ids: Sequence[ChunkId]) -> list[bool]:
         """Whether each is here."""
-        return (self.places(ids).pack >= 0).tolist()
+        wanted = as_words(b"".join(ids))
+        found = np.zeros(len(ids), np.bool_)
+        for table in self._tables:
+            found |= table.has(wanted)
+            if found.all():
+                break
+        return found.tolist()
 
     def packs_with(self, chunk: ChunkId) -> list[str]:
         """All packs that hold it."""

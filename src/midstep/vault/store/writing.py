@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from blake3 import blake3
 
@@ -21,7 +22,7 @@ from midstep.env.ids import Ids
 from midstep.vault.backends.base import Backend
 from midstep.vault.store import codec
 from midstep.vault.store.budget import Budget, Pool
-from midstep.vault.store.chunker import PAGE, Cut, Cutter, page_digests
+from midstep.vault.store.chunker import LINE, Cut, Cutter, line_digests, pieces
 from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Stats
 from midstep.vault.store.files import HEAD, Block, blocks, read_into
 from midstep.vault.store.index import PackTable
@@ -29,6 +30,8 @@ from midstep.vault.store.sink import Sink
 
 _WHOLE = 256 << 10  # smaller files are read and hashed by their driver, in one go
 _DRIVERS = 4
+Chunks: TypeAlias = list[tuple[ChunkId, int]]
+_numbers = attrgetter(*(f.name for f in fields(Stats)))
 
 
 class Known(Protocol):
@@ -141,23 +144,24 @@ class Writer:
 
     def _whole(self, data: memoryview) -> Content:
         cutter = Cutter()
-        cuts = cutter.feed(page_digests(data)) + cutter.finish()
+        cuts = cutter.feed(line_digests(data)) + cutter.finish()
         return _content([(cuts, self._store(Block(cuts, data, 0)))], len(data))
 
     def _streamed(self, descriptor: int, size: int, path: Path) -> Content:
-        pieces: list[tuple[list[Cut], Future[list[ChunkId]]]] = []
+        stored: list[tuple[list[Cut], Future[Chunks]]] = []
         for block in blocks(descriptor, size, path, self._buffers):
-            pieces.append((block.cuts, self._workers.submit(self._store, block)))
-        return _content([(cuts, ids.result()) for cuts, ids in pieces], size)
+            stored.append((block.cuts, self._workers.submit(self._store, block)))
+        return _content([(cuts, chunks.result()) for cuts, chunks in stored], size)
 
-    def _store(self, block: Block) -> list[ChunkId]:
-        """Have what is new of a block's chunks written; the ids of all of them."""
+    def _store(self, block: Block) -> Chunks:
+        """Have what is new of a block's chunks written; all of them, with their lengths."""
         try:
             data, origin = block.data, block.origin
             chunks = [
-                data[cut.start * PAGE - origin : cut.end * PAGE - origin]
+                piece
                 for cut in block.cuts
                 if not cut.zero
+                for piece in pieces(data[cut.start * LINE - origin : cut.end * LINE - origin])
             ]
             ids = [blake3(chunk).digest() for chunk in chunks]
             new = new_bytes = 0
@@ -166,9 +170,9 @@ class Writer:
                     new, new_bytes = new + 1, new_bytes + len(plain)
                     self._sink.add(chunk_id, *codec.encode(plain), len(plain))
             total = sum(len(chunk) for chunk in chunks)
-            zero = sum(cut.end - cut.start for cut in block.cuts if cut.zero) * PAGE
+            zero = sum(cut.end - cut.start for cut in block.cuts if cut.zero) * LINE
             self._count(Stats(0, total + zero, zero, total - new_bytes, new_bytes, 0, new))
-            return ids
+            return [(chunk_id, len(chunk)) for chunk_id, chunk in zip(ids, chunks)]
         except BaseException as error:
             self._sink.fail(error)  # what was claimed may not be stored, so nothing may rely on it
             raise
@@ -204,19 +208,20 @@ class Writer:
 
 def added(one: Stats, other: Stats) -> Stats:
     """The sum, field by field."""
-    return Stats(*(getattr(one, f.name) + getattr(other, f.name) for f in fields(Stats)))
+    return Stats(*(a + b for a, b in zip(_numbers(one), _numbers(other), strict=True)))
 
 
-def _content(pieces: Sequence[tuple[list[Cut], list[ChunkId]]], size: int) -> Content:
-    chunks: list[tuple[ChunkId, int]] = []
-    for cuts, ids in pieces:
-        left = iter(ids)
+def _content(blocks: Sequence[tuple[list[Cut], Chunks]], size: int) -> Content:
+    chunks: Chunks = []
+    for cuts, stored in blocks:
+        left = iter(stored)
         for cut in cuts:
-            length = min(cut.end * PAGE, size) - cut.start * PAGE
-            if not cut.zero:
-                chunks.append((next(left), length))
-            elif chunks and chunks[-1][0] == ZERO:
+            length = min(cut.end * LINE, size) - cut.start * LINE
+            if cut.zero and chunks and chunks[-1][0] == ZERO:
                 chunks[-1] = ZERO, chunks[-1][1] + length
-            else:
+            elif cut.zero:
                 chunks.append((ZERO, length))
+            while not cut.zero and length:  # one chunk, or the pieces of one
+                chunks.append(next(left))
+                length -= chunks[-1][1]
     return Content(size, tuple(chunks))
