@@ -27,6 +27,12 @@ COMMANDS = [
     "logs",
     "nodes",
     "events",
+    "why",
+    "queue",
+    "quota",
+    "cordon",
+    "uncordon",
+    "drain",
     "version",
 ]
 

@@ -20,23 +20,31 @@ import pytest
 
 from midstep.cli.show_metrics import facts, print_metrics
 from midstep.cli.top import device_rows, efficiency, job_rows
-from midstep.client.types import DeviceView, MemoryView, MetricsView, NodeView, SharesView, SizeView
+from midstep.client.types import (
+    DeviceView,
+    FractionView,
+    MemoryView,
+    MetricsView,
+    NodeView,
+    SharesView,
+    SizeView,
+)
 
 SHARES = SharesView(0.5, 0.2, 0.3, 0.1)
 MEMORY = MemoryView(4_000_000, 8_000_000, 4_000_000, 100_000_000, 12_000_000, 0, 250_000_000)
 SIZES = (SizeView(1, 5.0, 1.0, 30.0), SizeView(2, 8.0, 0.8, 60.0))
 JOB = MetricsView(
     "j-1", "lm", "running", 2, 4, 1.0, 120, "optimizer", 8.0, SHARES, 9_000_000, 1_000_000.0,
-    60.0, 20.0, 40.0, 10.0, MEMORY, SIZES,
+    60.0, 20.0, 40.0, 10.0, MEMORY, SIZES, received=FractionView(0.75, 0.9),
 )  # fmt: skip
 NODE = NodeView("n1", "north", "10.0.0.1", True, 0.0, True, (DeviceView(0, "cpu", (0,), ("j-1",)),))
 
 
 def test_a_job_is_a_row() -> None:
-    row = ("lm", "running", "2/4", "120", "8", "50%", "20%", "30%", "1.0 MB/s", "250.0 MB", "80%")
+    row = ("lm", "running", "2/4", "120", "8", "50%", "20%", "30%", "1.0 MB/s", "250.0 MB", "80%", "75%")
     assert job_rows([JOB]) == [row]
     assert job_rows([MetricsView("j-2", state="resizing", devices=1, world_size=1)]) == [
-        ("j-2", "resizing", "1/1", *([""] * 8))
+        ("j-2", "resizing", "1/1", *([""] * 9))
     ]
 
 

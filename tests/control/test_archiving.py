@@ -72,6 +72,18 @@ async def test_from_commit_to_the_end_of_the_job(tmp_path: Path) -> None:
         assert check(archive_of(tmp_path), deep=True) == []
 
 
+async def test_a_job_keeps_as_many_as_its_user_says(tmp_path: Path) -> None:
+    async with running(tmp_path, archiver=ARCHIVER) as fleet:
+        await fleet.add(node("e1"))
+        job = await fleet.submit(checkpoints={"keep": 3})
+        taken = [await _again(fleet, job) for _ in range(5)]
+        await until(lambda: archived(tmp_path) == taken[-3:])
+        saves = (await fleet.job(job))["checkpoints"]
+        assert saves["keep"] == 3 and saves["every_s"], "it is saved as the fleet's jobs are"
+        response = await fleet.http.post("/v1/jobs", json={"command": ["true"], "checkpoints": {"keep": 1}})
+        assert response.status_code == 422 and "keep is 1" in response.text
+
+
 async def _again(fleet: Fleet, job: str) -> str:
     snapshot_id = await cycle(fleet, job)
     await until(lambda: snapshot_id in fleet.region.vaults.durable)

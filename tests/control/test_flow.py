@@ -119,7 +119,7 @@ async def test_cancel_in_the_queue_and_while_running(tmp_path: Path) -> None:
         runs, waits = await fleet.submit(), await fleet.submit()
         await fleet.reaches(runs, "running")
         view = await fleet.reaches(waits, "queued")
-        assert view["reason"] == "waits for 1 device: 0 free, at most 0 on one node"
+        assert view["reason"].startswith("waits for 1 device: 0 free")
         assert (await fleet.post(waits, "cancel"))["state"] == "cancelled"
         await fleet.post(runs, "cancel")
         assert (await fleet.reaches(runs, "cancelled"))["exit_code"] is None

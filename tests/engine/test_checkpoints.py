@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
@@ -17,9 +19,10 @@ from midstep.engine.events import (
     SnapshotCommitted,
     SuspendAsked,
 )
+from midstep.engine.record import NodeStep
 from midstep.model.job import SnapshotRef
 from midstep.model.lifecycle import JobState, Stage
-from midstep.model.phase import Fault, Goal, Phase
+from midstep.model.phase import Fault, Goal, Phase, StepTiming
 from tests.engine.play import Play
 
 
@@ -192,6 +195,19 @@ def test_what_it_costs_and_what_is_at_risk() -> None:
     assert play.record.running_s is not None and play.record.running_s < cut_s, "it has not started anew"
     exposed_s = play.record.exposed_s
     assert exposed_s == pytest.approx(2 * 500)  # two nodes
+
+
+def test_waiting_for_the_end_of_a_step_is_no_cost() -> None:
+    play = running()
+    play.happens(CheckpointAsked(), after_s=500)
+    cut_s = play.now_s
+    play.all(Phase.DUMPED)
+    move = play.record.move
+    assert move is not None
+    waited = NodeStep("n1", StepTiming("lighten", 0.75))
+    play.record = replace(play.record, move=replace(move, steps=(*move.steps, waited)))
+    play.all(Phase.RUNNING)
+    assert play.record.saves.pause_s == pytest.approx(max(0, play.now_s - cut_s - 0.75))
 
 
 def test_of_many_checkpoints_the_history_keeps_a_few() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from midstep.control.scheduler import want_resized, wants
+from midstep.control.scheduling.scheduler import want_resized, wants
 from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import IllegalMove, Refused, Stale

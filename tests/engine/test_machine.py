@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from midstep.control.scheduler import picture, wants
+from midstep.control.scheduling.scheduler import picture, want_moved, want_sized, wants
 from midstep.engine import ahead
 from midstep.engine.check import check, check_step, verify
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
@@ -20,6 +20,7 @@ from midstep.engine.events import (
     ControllerRestarted,
     DeadlinePassed,
     Event,
+    Freed,
     MigrateAsked,
     NodeBack,
     NodeGone,
@@ -27,6 +28,7 @@ from midstep.engine.events import (
     NodeReported,
     NotPlaced,
     Placed,
+    Preempted,
     ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
@@ -66,6 +68,7 @@ WISHES = (
     CheckpointAsked(),
     CheckpointAsked(due=True),
     *(ResizeAsked(devices) for devices in (1, 2, 3, 4)),
+    Freed(),
 )
 ASKS = st.sampled_from([*WISHES, *WISHES, CancelAsked()])
 
@@ -138,6 +141,28 @@ class Fleet(RuleBasedStateMachine):
             self.take(start.job_id, Placed(start.placement, start.seen, start.in_place, self.carries))
         for wait in answer.waits:
             self.take(wait.job_id, NotPlaced(str(wait.reason)))
+
+    @precondition(lambda self: any(record.settled for record in self.records.values()))
+    @rule(number=st.integers(0, 2), devices=st.integers(0, 4), avoid=WHERE)
+    def schedule_a_running_job(self, number: int, devices: int, avoid: str | None) -> None:
+        """The scheduler suspends it (0 devices), or gives it another number, or moves it off a node."""
+        able = [job_id for job_id, record in sorted(self.records.items()) if record.settled]
+        record = self.records[able[number % len(able)]]
+        if devices == 0:
+            self.take(record.job_id, Preempted(record.version, "for others"))
+            return
+        if record.in_place:
+            return
+        want = (
+            want_moved(record, (avoid,))
+            if avoid
+            else want_sized(record, min(devices, record.spec.world_size))
+        )
+        assert record.placement is not None
+        want = replace(want, at=record.placement, region=record.placement.region)
+        for start in plan(picture(self.records.values(), self.status), [want]).starts:
+            if start.placement != record.placement:
+                self.take(record.job_id, Placed(start.placement, start.seen, False, self.carries, "it fits"))
 
     @precondition(lambda self: self.records)
     @rule(number=st.integers(0, 2), event=ASKS)

@@ -154,7 +154,8 @@ def test_lists(fleet: Fleet) -> None:
     assert job.job_id in [j["job_id"] for j in jobs]
     assert job.job_id not in [j["job_id"] for j in fleet.json("ps")]
     table = fleet.cli("ps", "-a").stdout.splitlines()
-    assert table[0].split() == ["JOB", "NAME", "STATE", "TIER", "DEVICES", "NODES", "AGE", "NOTE"]
+    heads = "JOB NAME STATE TIER PRIORITY PROJECT DEVICES RECEIVED NODES AGE NOTE"
+    assert table[0].split() == heads.split()
     events = [
         json.loads(line) for line in fleet.cli("events", "--job", "listed", "--json").stdout.splitlines()
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from midstep.model.tiers import Tier
 from midstep.sim.errors import FleetError, TraceError
+from midstep.sim.failures import Failures
 from midstep.sim.fleet import offered_load
 from midstep.sim.fleetfile import read_fleet
 from midstep.sim.formats import read_trace
@@ -64,6 +65,21 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_said_with_row_and_column(tmp_path: Path, row: str, says: str) -> None:
     assert says in complaint(written(tmp_path, HEAD, row))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "says"),
+    [
+        ("cpu", "1e20", "column cpu: expected at most 10000000, got 1e+20"),
+        ("mem_gib", "-1", "column mem_gib: expected a number of 0 or more, got -1"),
+        ("estimate_s", "9e9", "column estimate_s: expected at most 316224000 s (ten years)"),
+        ("tier", "gold", "column tier: expected one of premium, standard, basic, got 'gold'"),
+    ],
+)
+def test_columns_that_may_be_left_out_are_looked_at_too(
+    tmp_path: Path, column: str, cell: str, says: str
+) -> None:
+    assert says in complaint(written(tmp_path, f"{HEAD},{column}", f"a,1,5,1,{cell}"))
 
 
 def test_all_of_it_is_said_at_once_up_to_ten(tmp_path: Path) -> None:
@@ -171,6 +187,7 @@ regions:
       - name: b
         nodes: [{count: 11, devices: 4, device_type: t4}]
 prices: {v100: 2.5, h100: 8}
+failures: {mtbf_hours: 500, shape: 0.8}
 """
 
 
@@ -180,6 +197,7 @@ def test_a_fleet(tmp_path: Path) -> None:
     assert read.nodes[0].rack == "r1" and read.nodes[0].cpus == 96 and read.nodes[0].region == "east"
     assert read.devices == 16 + 16 + 44 and list(read.clusters) == ["a", "b"]
     assert read.groups == {"a": {"vision": 1, "speech": 2}} and read.price("v100") == 2.5
+    assert read.failures == Failures(500.0, shape=0.8)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +213,12 @@ def test_a_fleet(tmp_path: Path) -> None:
         ("{vision: 1,", "{vision: 1.5,", "10:26: vision: expected a whole number of 0 or more, got '1.5'"),
         ("[{count: 11,", "{count: 11,", "f.yaml:12:"),
         ("count: 11", "count: 200000", "expected at most 200000 nodes in all, got more"),
+        ("devices: 16", "devices: 999999", "f.yaml:9:42: devices: expected at most 200000, got '999999'"),
+        ("cpus: 96", "cpus: .nan", "f.yaml:7:69: cpus: expected a number of 0 or more, got '.nan'"),
+        ("mtbf_hours: 500", "mtbf: 500", "there is no field 'mtbf' in failures: expected one of mtbf_hours,"),
+        ("mtbf_hours: 500", "mtbf_hours: 0", "f.yaml:14:24: mtbf_hours: expected a number of 0.1 or more"),
+        ("mtbf_hours: 500, ", "", "f.yaml:14:11: there are no mtbf_hours: expected the mean hours"),
+        ("{mtbf_hours: 500, shape: 0.8}", "often", "f.yaml:14:11: expected failures, with mtbf_hours"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_fleet(tmp_path: Path, old: str, new: str, says: str) -> None:

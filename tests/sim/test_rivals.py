@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from midstep.model.tiers import Tier
-from midstep.sim.catalogue import prepare
+from midstep.sim.catalogue import POLICIES, prepare
 from midstep.sim.errors import FleetError, UnknownName
 from midstep.sim.fleet import Fleet, alike
 from tests.sim.build import fleet, job, of, replay, spans, trace
@@ -108,6 +108,34 @@ def test_a_job_larger_than_its_cluster_is_said(placement: str) -> None:
     outcome = replay(fleet(2), [job("huge", 0, 10, 17), job("fits", 0, 10, 16)], "fifo", placement)
     assert "asks for 17 devices" in of(outcome, "huge").refused and "16" in of(outcome, "huge").refused
     assert not of(outcome, "fits").refused and of(outcome, "fits").end_s == 10
+
+
+@pytest.mark.parametrize("policy", [name for name, entry in POLICIES.items() if not entry.whole_fleet])
+@pytest.mark.parametrize("placement", ["consolidate", "best-fit"])
+def test_a_job_without_devices_runs(policy: str, placement: str) -> None:
+    jobs = [job("none", 0, 10, 0), job("one", 5, 10, 1)]
+    outcome = spans(replay(fleet(1), jobs, policy, placement))
+    assert outcome["none"][0] == 0 and 10 <= outcome["none"][1] <= 11 and outcome["one"][0] == 5
+
+
+def test_queue_goes_by_tier_and_holds_nobody_back() -> None:
+    jobs = [
+        job("a", 0, 100, 12),
+        job("basic", 1, 50, 4, tier=Tier.BASIC),
+        job("large", 2, 50, 14, tier=Tier.PREMIUM),
+        job("premium", 3, 50, 4, tier=Tier.PREMIUM),
+        job("late", 60, 10, 4, tier=Tier.BASIC),
+    ]
+    outcome = spans(replay(fleet(2), jobs, "queue"))
+    assert outcome["basic"] == (1, 51) and outcome["premium"] == (51, 101)
+    assert outcome["late"] == (100, 110) and outcome["large"] == (110, 160)
+
+
+def test_queue_takes_devices_of_one_of_the_types_that_will_do() -> None:
+    on = Fleet((*alike("a", 1, 4, "old"), *alike("a", 1, 4, "new"), *alike("a", 1, 4, "odd")))
+    jobs = [job(f"j{i}", 0, 50, 4, device_types=("new", "old")) for i in range(3)]
+    outcome = replay(on, jobs, "queue")
+    assert sorted(record.first_s for record in outcome.records) == [0, 0, 50]
 
 
 def test_clusters_are_apart() -> None:

@@ -20,6 +20,8 @@ from tests.sim.build import DATA
 FLEET = """\
 regions: [{name: r, clusters: [{name: philly, nodes: [{count: 16, devices: 8, device_type: gpu}]}]}]
 """
+NAMES = ("fifo", "las", "midstep")
+TABLES = (*(f"jobs-{name}" for name in NAMES), "runs")
 
 
 def sim(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
@@ -38,7 +40,9 @@ def words(folder: Path, out: str, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.CompletedProcess[str]]]:
     folder = tmp_path_factory.mktemp("sim")
-    policies = [word for name in ("fifo", "las") for word in ("--policy", name)]
+    (folder / "costs.yaml").write_text("start_s: 3")
+    policies = [word for name in NAMES for word in ("--policy", name)]
+    policies += ["--calibration", str(folder / "costs.yaml"), "--mtbf-hours", "300", "--failure-shape", "0.8"]
     runs = [
         sim(*words(folder, "one", *policies, "--workers", "1"), hash_seed="1"),
         sim(*words(folder, "two", *policies, "--workers", "2"), hash_seed="2"),
@@ -49,7 +53,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subproce
 def test_it_works(twice: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
     for run in twice[1]:
         assert run.returncode == 0, run.stderr
-        assert [line.split()[0] for line in run.stdout.splitlines()] == ["RUN", "fifo", "las"]
+        assert [line.split()[0] for line in run.stdout.splitlines()] == ["RUN", *NAMES]
 
 
 def test_same_inputs_same_bytes(twice: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
@@ -57,7 +61,7 @@ def test_same_inputs_same_bytes(twice: tuple[Path, list[subprocess.CompletedProc
     folder = twice[0]
     assert (folder / "one.html").read_bytes() == (folder / "two.html").read_bytes()
     names = sorted(path.name for path in (folder / "one").iterdir())
-    assert names == [f"{n}.{kind}" for n in ("jobs-fifo", "jobs-las", "runs") for kind in ("csv", "parquet")]
+    assert names == [f"{n}.{kind}" for n in TABLES for kind in ("csv", "parquet")]
     for name in names:
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes(), name
 
@@ -66,7 +70,7 @@ def test_the_report_needs_nothing_else(twice: tuple[Path, list[subprocess.Comple
     page = (twice[0] / "one.html").read_text()
     assert not re.findall(r"<(?:script|link|img|iframe)|@import|src=|url\((?!#)", page)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', page))
-    assert page.count("<svg") == page.count("</svg>") == 5
+    assert page.count("<svg") == page.count("</svg>") == 4 + 2 * len(NAMES)
     opened: list[str] = []
 
     class Balance(HTMLParser):
@@ -91,7 +95,18 @@ def test_the_tables_agree_with_each_other(twice: tuple[Path, list[subprocess.Com
         mean = sum(int(row["jct_s"]) for row in jobs) / len(jobs)
         assert mean == pytest.approx(float(run["jct_mean_s"]), abs=0.01)
         assert sum(int(row["stops"]) for row in jobs) == int(run["stops"])
+        assert sum(int(row["cuts"]) for row in jobs) == int(run["cuts"]) > 0
+        for tier, least in (("premium", 0.95), ("standard", 0.7)):
+            own = [row for row in jobs if row["tier"] == tier]
+            own = [row for row in own if not row["without_guarantee"]]
+            hours, lives = ([float(row[f"{name}_fraction"]) for row in own] for name in ("hour", "life"))
+            assert len(own) == int(run[f"guaranteed_{tier}"])
+            assert sum(value < least for value in hours) == int(run[f"under_hour_{tier}"])
+            assert sum(value < least for value in lives) == int(run[f"under_life_{tier}"])
+            assert min(hours) == float(run[f"worst_hour_{tier}"])
+            assert bool(run[f"first_shortfall_{tier}"]) == (int(run[f"under_hour_{tier}"]) > 0)
     assert int(runs["las"]["stops"]) > 0 == int(runs["fifo"]["stops"])
+    assert float(runs["fifo"]["idle_fit_share"]) > float(runs["las"]["idle_fit_share"])
 
 
 def test_errors_are_the_users(tmp_path: Path) -> None:
@@ -107,6 +122,11 @@ def test_errors_are_the_users(tmp_path: Path) -> None:
     run = sim(trace, "--fleet", fleet, "--policy", "sfj", "--json")
     assert run.returncode == 2 and run.stdout == ""
     assert json.loads(run.stderr)["error"] == "there is no policy 'sfj': did you mean sjf?"
+    run = sim(trace, "--fleet", fleet, "--repair-hours", "3")
+    assert run.returncode == 2 and "--failure-shape need --mtbf-hours, or `failures`" in run.stderr
+    (tmp_path / "costs.yaml").write_text("suspend_s: soon")
+    run = sim(trace, "--fleet", fleet, "--calibration", str(tmp_path / "costs.yaml"))
+    assert run.returncode == 2 and "costs.yaml:1:12: suspend_s: expected a number" in run.stderr
     run = sim(trace, "--fleet", fleet)
     assert run.returncode == 0
     assert "not admitted: 1 job: asks for 1000 devices; at most 128 can be had" in run.stderr

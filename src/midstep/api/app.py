@@ -14,8 +14,10 @@ from midstep.api.agents import agent_routes
 from midstep.api.fleet import fleet_routes
 from midstep.api.jobs import job_routes
 from midstep.api.problems import answer, install
+from midstep.api.schedule import schedule_routes
 from midstep.control.desk import Desk
 from midstep.control.region import Region
+from midstep.control.scheduling.office import Office
 from midstep.wire.api import Problem
 
 Next = Callable[[Request], Awaitable[Response]]
@@ -47,6 +49,7 @@ def build(region: Region) -> FastAPI:
     desk = Desk(region, _version())
     app.include_router(job_routes(desk))
     app.include_router(fleet_routes(desk))
+    app.include_router(schedule_routes(Office(region)))
     app.include_router(agent_routes(region))
     return app
 

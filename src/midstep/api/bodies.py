@@ -12,11 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 from midstep.api.problems import from_validation
 from midstep.control.errors import Rejected, invalid
 from midstep.wire.api import JobRequest, MigrateRequest, ResizeRequest
+from midstep.wire.plan import PlanRequest
+from midstep.wire.schedule import DrainRequest, QuotaRequest
 
 T = TypeVar("T")
 _JOB = TypeAdapter(JobRequest)
 _MIGRATE = TypeAdapter(MigrateRequest)
 _RESIZE = TypeAdapter(ResizeRequest)
+_DRAIN = TypeAdapter(DrainRequest)
+_QUOTA = TypeAdapter(QuotaRequest)
+_PLAN = TypeAdapter(PlanRequest)
 
 
 async def job_request(request: Request) -> JobRequest:
@@ -32,6 +37,21 @@ async def migrate_request(request: Request) -> MigrateRequest:
 async def resize_request(request: Request) -> ResizeRequest:
     """The body of a resize; raises Rejected."""
     return _parse(_RESIZE, [field.name for field in fields(ResizeRequest)], await _json(request))
+
+
+async def drain_request(request: Request) -> DrainRequest:
+    """The body of a drain; raises Rejected."""
+    return _parse(_DRAIN, [field.name for field in fields(DrainRequest)], await _json(request))
+
+
+async def quota_request(request: Request) -> QuotaRequest:
+    """The body of a quota; raises Rejected."""
+    return _parse(_QUOTA, [field.name for field in fields(QuotaRequest)], await _json(request))
+
+
+async def plan_request(request: Request) -> PlanRequest:
+    """The body of a dry run; raises Rejected."""
+    return _parse(_PLAN, [field.name for field in fields(PlanRequest)], await _json(request))
 
 
 def _parse(adapter: TypeAdapter[T], names: list[str], body: object) -> T:

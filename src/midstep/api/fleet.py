@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from midstep.control.desk import Desk
-from midstep.control.shipping import NotYet
-from midstep.wire.api import EventView, Health, MetricsView, NodeView
+from midstep.control.vaults.shipping import NotYet
+from midstep.wire.api import EventView, Health, NodeView
+from midstep.wire.metrics import MetricsView
 
 _EVENTS = 1000
 _MAX_EVENTS = 10_000

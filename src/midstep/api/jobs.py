@@ -10,7 +10,8 @@ from starlette.responses import StreamingResponse
 from midstep.api.bodies import job_request, migrate_request, resize_request
 from midstep.api.files import tar_stream
 from midstep.control.desk import Desk
-from midstep.wire.api import JobRequest, JobView, LogView, MetricsView, MigrateRequest, ResizeRequest
+from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest, ResizeRequest
+from midstep.wire.metrics import MetricsView
 
 _LOG_BYTES = 1 << 18
 _MAX_LOG_BYTES = 1 << 20

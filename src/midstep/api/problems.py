@@ -4,10 +4,10 @@
 | --- | --- |
 | 400 | bad_request |
 | 401 | not_allowed |
-| 404 | no_such_job, not_found, no_such_snapshot, no_files, no_such_path |
+| 404 | no_such_job, not_found, no_such_snapshot, no_files, no_such_path, no_such_node, no_such_quota |
 | 405 | no_such_method |
 | 409 | ambiguous_job, job_ended, already_suspended, not_suspended, already_there, is_migrating, cannot_move |
-| 409 | no_files, already_that_size |
+| 409 | no_files, already_that_size, already_free, node_cordoned, not_cordoned, not_draining, quota_exceeded |
 | 422 | invalid (which field, what was expected), too_large, no_such_device_type, no_such_place |
 | 422 | impossible, bad_launcher, bad_blob |
 | 500 | internal |

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from midstep.api.app import build
 from midstep.control.errors import ControlError
-from midstep.control.region import Region, Settings
+from midstep.control.region import REST_S, Region, Settings
 from midstep.model.job import CheckpointRule
 from midstep.policy.intervals import FLEET
 
@@ -45,6 +45,7 @@ class ControllerConfig:
     stall_s: float = 30.0
     checkpoints: CheckpointRule = FLEET
     lost_node_s: float = 60.0
+    rest_s: float = REST_S
 
 
 class Server(uvicorn.Server):
@@ -83,6 +84,8 @@ def load(path: Path) -> ControllerConfig:
         raise ConfigError(f"{path}: a token and at least one region are needed")
     if not 0 <= config.port <= 65535 or config.heartbeat_s <= 0 or config.stall_s <= 0:
         raise ConfigError(f"{path}: port must be within 0 and 65535, heartbeat_s and stall_s positive")
+    if config.rest_s < 0:
+        raise ConfigError(f"{path}: rest_s must be 0 or more")
     if config.lost_node_s < (least_s := 8 * config.heartbeat_s + 4):
         raise ConfigError(f"{path}: lost_node_s must be at least {least_s:g}: busy nodes are silent, too")
     return config
@@ -110,6 +113,7 @@ def serve(config: ControllerConfig) -> int:
             config.stall_s,
             config.checkpoints,
             config.lost_node_s,
+            rest_s=config.rest_s,
             archiver=(sys.executable, "-m", "midstep.app.archiver"),
         )
         region = Region.open(settings)

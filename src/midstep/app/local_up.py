@@ -53,6 +53,7 @@ def up(
     cpu: bool,
     rule: dict[str, Any] | None,
     lost_node_s: float | None,
+    rest_s: float | None,
     foreground: bool,
     timeout_s: float,
     state: Path | None,
@@ -68,7 +69,7 @@ def up(
     paths.root.mkdir(parents=True, exist_ok=True)
     with state_lock(paths):
         plan = settle_plan(paths, shape, name, given, use_gpus=not cpu)
-        plan = _settle_recovery(paths, plan, CheckpointRule(**rule) if rule else None, lost_node_s)
+        plan = _settle_recovery(paths, plan, CheckpointRule(**rule) if rule else None, lost_node_s, rest_s)
         write_configs(paths, plan, criu)
         _say_what(plan, criu)
         process = _supervise_here(paths) if foreground else start_supervisor(paths)
@@ -78,14 +79,23 @@ def up(
 
 
 def _settle_recovery(
-    paths: StatePaths, plan: FleetPlan, rule: CheckpointRule | None, lost_node_s: float | None
+    paths: StatePaths,
+    plan: FleetPlan,
+    rule: CheckpointRule | None,
+    lost_node_s: float | None,
+    rest_s: float | None,
 ) -> FleetPlan:
     """What is given replaces what the fleet had; a controller that runs already keeps to that."""
-    if rule is None and lost_node_s is None:
+    if rule is None and lost_node_s is None and rest_s is None:
         return plan
-    after = replace(plan, checkpoints=rule or plan.checkpoints, lost_node_s=lost_node_s or plan.lost_node_s)
+    after = replace(
+        plan,
+        checkpoints=rule or plan.checkpoints,
+        lost_node_s=lost_node_s or plan.lost_node_s,
+        rest_s=plan.rest_s if rest_s is None else rest_s,
+    )
     if after != plan and supervised(paths):
-        say("  the fleet runs already: checkpoints and lost nodes change when it is started again")
+        say("  the fleet runs already: its rules change when it is started again")
     write_private(paths.fleet, PLAN.dump_python(after, mode="json"))
     return after
 

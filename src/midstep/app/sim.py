@@ -14,13 +14,16 @@ from pathlib import Path
 from midstep.cli.exits import UsageError, guarded
 from midstep.cli.output import columns, duration, print_json, print_table, say
 from midstep.sim.catalogue import PLACEMENTS, POLICIES, known
+from midstep.sim.columns import run_table
 from midstep.sim.core import Progress
+from midstep.sim.costs import STATED, read_costs
 from midstep.sim.errors import TraceError
+from midstep.sim.failures import Failures
 from midstep.sim.fleet import Fleet
 from midstep.sim.fleetfile import read_fleet
 from midstep.sim.formats import read_trace
-from midstep.sim.report import html, run_table
-from midstep.sim.sweep import Case, Result, cases, labels, run_cases
+from midstep.sim.report import html
+from midstep.sim.sweep import Case, Result, Setting, cases, labels, run_cases
 from midstep.sim.tables import write_csv, write_parquet
 from midstep.sim.trace import Trace, between, in_order
 
@@ -46,6 +49,10 @@ class Chosen:
     any_type: bool
     workers: int | None
     as_json: bool
+    calibration: str | None = None
+    mtbf_hours: float | None = None
+    repair_hours: float | None = None
+    failure_shape: float | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     for note in trace.notes:
         say(f"{chosen.trace}: {note}")
     runs = cases(chosen.policies, chosen.placements, chosen.loads, chosen.seeds)
-    results = run_all(trace, fleet, runs, chosen)
+    results = run_all(trace, fleet, runs, chosen, setting(chosen, fleet))
     if chosen.report:
         write_text(Path(chosen.report), html(trace, fleet, results))
     if chosen.tables:
@@ -91,7 +98,31 @@ def narrowed(trace: Trace, chosen: Chosen) -> Trace:
     return replace(trace, jobs=in_order(jobs))
 
 
-def run_all(trace: Trace, fleet: Fleet, runs: Sequence[Case], chosen: Chosen) -> list[Result]:
+def setting(chosen: Chosen, fleet: Fleet) -> Setting:
+    """Costs and failures; the command line's word goes before that of FLEET.yaml. UsageError: half of it."""
+    costs = read_costs(Path(chosen.calibration)) if chosen.calibration else STATED
+    failures, given = fleet.failures, chosen.mtbf_hours
+    if failures is None and given is None:
+        if chosen.repair_hours is not None or chosen.failure_shape is not None:
+            raise UsageError(
+                "--repair-hours and --failure-shape need --mtbf-hours, or `failures` in the fleet"
+            )
+        return Setting(costs)
+    failures = failures or Failures(given or 0.0)
+    return Setting(
+        costs,
+        replace(
+            failures,
+            mtbf_h=failures.mtbf_h if given is None else given,
+            repair_h=failures.repair_h if chosen.repair_hours is None else chosen.repair_hours,
+            shape=failures.shape if chosen.failure_shape is None else chosen.failure_shape,
+        ),
+    )
+
+
+def run_all(
+    trace: Trace, fleet: Fleet, runs: Sequence[Case], chosen: Chosen, setting: Setting
+) -> list[Result]:
     """With a bar on a terminal."""
     workers = min(chosen.workers or os.cpu_count() or 1, len(runs))
     names = dict(zip(runs, labels(runs)))
@@ -101,7 +132,7 @@ def run_all(trace: Trace, fleet: Fleet, runs: Sequence[Case], chosen: Chosen) ->
         def progress(case: Case) -> Progress:
             return lambda done, of: tell(len(results), done, names[case])
 
-        for result in run_cases(trace, fleet, runs, workers, bool(chosen.tables), progress):
+        for result in run_cases(trace, fleet, runs, workers, bool(chosen.tables), progress, setting):
             results.append(result)
             tell(len(results), 0, names[result.case])
         return results
@@ -154,14 +185,22 @@ def show(chosen: Chosen, results: Sequence[Result]) -> None:
         table = run_table(results)
         print_json([{name: cells[row] for name, cells in table.items()} for row in range(len(results))])
         return
-    heads = columns("Run", ">Jobs", ">JCT", ">Wait", ">Wait p99", ">Used", ">Stops", ">Lost", ">Refused")
+    times = (">JCT", ">Wait", ">Wait p99")
+    heads = columns("Run", ">Jobs", *times, ">Used", ">Idle", ">Under", ">Stops", ">Lost", ">Refused")
     rows: list[tuple[str, ...]] = []
-    for name, result in zip(labels([result.case for result in results]), results):
+    names = labels([result.case for result in results])
+    for name, result in zip(names, results):
         it = result.summary
-        times = (duration(it.jct.mean_s), duration(it.wait.mean_s), duration(it.wait.p99_s))
-        shares = (f"{it.utilisation:.1%}", str(it.stops), f"{it.lost_share:.2%}", str(it.refused))
-        rows.append((name, str(it.jobs), *times, *shares))
+        spans = (duration(it.jct.mean_s), duration(it.wait.mean_s), duration(it.wait.p99_s))
+        under = "/".join(str(kept.under_hour) for kept in it.kept.values())
+        stops, lost = str(it.stops + it.moves + it.cuts), f"{it.lost_share:.2%}"
+        shares = (f"{it.utilisation:.1%}", f"{it.idle_fit_share:.2%}", under, stops, lost)
+        rows.append((name, str(it.jobs), *spans, *shares, str(it.refused)))
     print_table(heads, rows)
+    for name, result in zip(names, results):
+        for tier, kept in result.summary.kept.items():
+            if kept.first:
+                say(f"{name}: first {tier} job under its guarantee: {kept.first}")
     for why, count in sorted(results[0].refused.items(), key=lambda item: (-item[1], item[0]))[:10]:
         say(f"not admitted: {count} {'job' if count == 1 else 'jobs'}: {why}")
     if chosen.report:

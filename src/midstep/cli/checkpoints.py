@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,15 @@ def parse_every(text: str) -> CheckpointRule:
     return CheckpointRule(every_s=every_s)
 
 
-def rule_of(every: str | None, least_s: float | None, most_s: float | None) -> CheckpointRule | None:
+def rule_of(
+    every: str | None, least_s: float | None, most_s: float | None, keep: int | None = None
+) -> CheckpointRule | None:
     """What was asked for; None: nothing. UsageError: bounds that contradict each other or what they bound."""
+    rule = _interval_rule(every, least_s, most_s)
+    return rule if keep is None else replace(rule or CheckpointRule(), keep=keep)
+
+
+def _interval_rule(every: str | None, least_s: float | None, most_s: float | None) -> CheckpointRule | None:
     if every is None and least_s is None and most_s is None:
         return None
     rule = parse_every(every or "auto")

@@ -35,9 +35,16 @@ def up(
     checkpoint_max: Annotated[
         float | None, typer.Option(min=1, help="With auto: seconds at most.", show_default="3600")
     ] = None,
+    keep: options.Keep = None,
     lost_node_after: Annotated[
         float | None,
         typer.Option(min=20, help="Seconds until jobs of a silent node go on elsewhere.", show_default="60"),
+    ] = None,
+    rest: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Seconds that a job is left alone after the scheduler moved it.", show_default="120"
+        ),
     ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and take the fleet down on Ctrl-C.")
@@ -54,8 +61,9 @@ def up(
         devices=devices,
         name=name,
         cpu=cpu,
-        rule=_rule(checkpoint_every, checkpoint_min, checkpoint_max),
+        rule=_rule(checkpoint_every, checkpoint_min, checkpoint_max, keep),
         lost_node_s=lost_node_after,
+        rest_s=rest,
         foreground=foreground,
         timeout_s=timeout,
         state=str(state) if state else None,
@@ -63,13 +71,15 @@ def up(
     )
 
 
-def _rule(every: str | None, least_s: float | None, most_s: float | None) -> dict[str, object] | None:
+def _rule(
+    every: str | None, least_s: float | None, most_s: float | None, keep: int | None
+) -> dict[str, object] | None:
     from dataclasses import asdict
 
     from midstep.cli.checkpoints import rule_of
 
     try:
-        rule = rule_of(every, least_s, most_s)
+        rule = rule_of(every, least_s, most_s, keep)
     except UsageError as error:
         raise typer.BadParameter(str(error)) from None
     return None if rule is None else asdict(rule)
@@ -125,6 +135,7 @@ def nodes(state: options.State = None, as_json: options.Json = False) -> None:
                 "yes" if node.connected else f"no, for {age(node.last_seen_s)}" if node.last_seen_s else "no"
             )
             there += " (freezes in place)" if node.freezes_in_place else ""
+            there += " (cordoned)" if node.cordoned else ""
             for device in node.devices:
                 cores = ",".join(map(str, device.cpus))
                 rows.append((node.name, node.region, there, str(device.index), device.device_type, cores,

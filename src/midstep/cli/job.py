@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from midstep.model.job import JobKind
-from midstep.model.tiers import Tier
+from midstep.model.tiers import Priority
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class JobFile:
     name: str = ""
     devices: int | None = None
     ranks: int | None = None
-    tier: str = Tier.STANDARD
+    tier: str | None = None  # standard if that can be promised, else basic
     kind: str = JobKind.TRAIN
     device_type: str | None = None
     env: dict[str, str] = field(default_factory=dict[str, str])
@@ -29,3 +29,8 @@ class JobFile:
     checkpoint_every: str | None = None  # auto, off, or seconds; None: as the fleet
     checkpoint_min: float | None = None
     checkpoint_max: float | None = None
+    keep: int | None = None  # snapshots in the archive; None: as the fleet
+    priority: str = Priority.MEDIUM
+    project: str = ""
+    min_devices: int | None = None
+    elastic: bool = True

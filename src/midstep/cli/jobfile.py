@@ -15,7 +15,7 @@ from midstep.cli.checkpoints import parse_every
 from midstep.cli.exits import UsageError
 from midstep.cli.job import JobFile
 from midstep.model.job import JobKind
-from midstep.model.tiers import Tier
+from midstep.model.tiers import Priority, Tier
 
 
 class Wrong(Exception):
@@ -38,6 +38,12 @@ def _whole(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise Wrong("a whole number of 0 or more")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Wrong("true or false")
 
 
 def _seconds(value: Any) -> float:
@@ -102,6 +108,11 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "checkpoint_every": _every,
     "checkpoint_min": _seconds,
     "checkpoint_max": _seconds,
+    "keep": _positive,
+    "priority": _one_of(*Priority),
+    "project": _text,
+    "min_devices": _positive,
+    "elastic": _flag,
 }
 
 

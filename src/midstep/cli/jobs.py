@@ -104,16 +104,31 @@ def pull(
 
 
 def _print_jobs(jobs: list[JobView]) -> None:
-    from midstep.cli.output import age, columns, print_table
+    from midstep.cli.output import age, columns, percent, print_table
 
-    heads = columns("Job", "Name", "State", "Tier", ">Devices", "Nodes", ">Age", "Note")
+    heads = columns(
+        "Job",
+        "Name",
+        "State",
+        "Tier",
+        "Priority",
+        "Project",
+        ">Devices",
+        ">Received",
+        "Nodes",
+        ">Age",
+        "Note",
+    )
     rows = [
         (
             j.job_id,
             j.name,
             j.state,
             j.tier,
+            j.priority,
+            j.project,
             f"{j.devices_now}/{j.world_size}",
+            percent(j.received.hour),
             ",".join(dict.fromkeys(r.node for r in j.ranks if r.node)),
             age(j.submitted_s),
             _note(j),

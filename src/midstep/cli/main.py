@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from midstep.cli import checkpoints, fleet, jobs, logs, moves, sim, submit, top, vault
+from midstep.cli import (
+    checkpoints,
+    drain,
+    fleet,
+    jobs,
+    logs,
+    moves,
+    plan,
+    quota,
+    schedule,
+    sim,
+    submit,
+    top,
+    vault,
+)
 from midstep.cli.exits import guarded
 
 HELP = "Run PyTorch jobs that can be suspended, moved and resumed in the middle of a step."
@@ -23,6 +37,11 @@ cli = typer.Typer(
 cli.command(rich_help_panel=FLEET)(fleet.up)
 cli.command(rich_help_panel=FLEET)(fleet.down)
 cli.command(rich_help_panel=FLEET)(fleet.doctor)
+cli.command(rich_help_panel=FLEET)(drain.cordon)
+cli.command(rich_help_panel=FLEET)(drain.uncordon)
+cli.command(rich_help_panel=FLEET)(drain.drain)
+cli.add_typer(plan.plan, name="plan", rich_help_panel=LOOKING)
+cli.add_typer(quota.quota, name="quota", rich_help_panel=FLEET)
 cli.command(rich_help_panel=JOBS, context_settings=submit.RUN_SETTINGS)(submit.run)
 cli.command(rich_help_panel=JOBS)(submit.submit)
 cli.command(rich_help_panel=JOBS)(moves.suspend)
@@ -34,6 +53,8 @@ cli.command(rich_help_panel=JOBS)(moves.cancel)
 cli.command(rich_help_panel=JOBS)(jobs.pull)
 cli.command(rich_help_panel=LOOKING)(jobs.ps)
 cli.command(rich_help_panel=LOOKING)(jobs.show)
+cli.command(rich_help_panel=LOOKING)(schedule.why)
+cli.command(rich_help_panel=LOOKING)(schedule.queue)
 cli.command(rich_help_panel=LOOKING)(top.top)
 cli.command(rich_help_panel=LOOKING)(logs.logs)
 cli.command(rich_help_panel=LOOKING)(fleet.nodes)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstep.cli import options
-from midstep.cli.exits import Exit, guarded
+from midstep.cli.exits import Exit, UsageError, guarded
+from midstep.cli.output import counted
 
 if TYPE_CHECKING:
     from midstep.client.fleet import FleetClient
@@ -71,7 +72,10 @@ def migrate(
 
 def resize(
     job: options.Job,
-    devices: Annotated[int, typer.Option(min=1, help="How many, from 1 to the job's world size.")],
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="How many, from 1 to the job's world size.", show_default=False)
+    ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="As many as the scheduler sees fit, again.")] = False,
     to: Annotated[
         str,
         typer.Option(help="A node or region to move to as well.", autocompletion=options.complete_place),
@@ -81,9 +85,20 @@ def resize(
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Give a job more or fewer devices; its ranks share them, and its results do not change."""
+    """Give a job more or fewer devices; its ranks share them, and its results do not change. It keeps the
+    number until told otherwise."""
+    if auto == (devices is not None):
+        guarded(lambda: refuse("give either --devices N or --auto"))
+    if auto:
+        freed = Asked("running", lambda f: f.resize(job, None))
+        guarded(lambda: _move(freed, job, Manner(False, timeout, state, as_json)))
     asked = Asked("running", lambda f: f.resize(job, devices, to or None), to, devices)
     guarded(lambda: _move(asked, job, Manner(wait, timeout, state, as_json)))
+
+
+def refuse(words: str) -> int:
+    """What was typed cannot be meant so."""
+    raise UsageError(words)
 
 
 def cancel(
@@ -151,11 +166,6 @@ def _move(asked: Asked, job: str, manner: Manner) -> int:
             why = f" ({view.reason})" if view.reason else ""
             say(f"{view.name or view.job_id} is {view.state}{size}{why}")
         return _verdict(before, view, asked, manner) if manner.wait else Exit.OK
-
-
-def counted(devices: int) -> str:
-    """A number of devices in words."""
-    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def settled(before: JobView, view: JobView, asked: Asked) -> bool:

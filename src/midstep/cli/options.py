@@ -33,6 +33,15 @@ def complete_place(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def complete_node(incomplete: str) -> list[str]:
+    """Names of nodes, for the shell."""
+    try:
+        with connect(None, timeout_s=2.0) as fleet:
+            return sorted(n.name for n in fleet.nodes() if n.name.startswith(incomplete))
+    except Exception:
+        return []
+
+
 State = Annotated[
     Path | None,
     typer.Option("--state", help="The fleet's state folder; else MIDSTEP_STATE says.", show_default=False),
@@ -47,6 +56,13 @@ Timeout = Annotated[
 ]
 
 
+Keep = Annotated[
+    int | None,
+    typer.Option(
+        min=2, max=1000, help="How many of a running job's snapshots stay in the archive.",
+        show_default="2; of a job: as the fleet",
+    ),
+]  # fmt: skip
 CheckpointEvery = Annotated[
     str | None,
     typer.Option(

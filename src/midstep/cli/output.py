@@ -114,6 +114,16 @@ def size(nbytes: int | None) -> str:
     return f"{value:.1f} TB"
 
 
+def counted(devices: int) -> str:
+    """A number of devices in words."""
+    return "1 device" if devices == 1 else f"{devices} devices"
+
+
+def percent(share: float | None) -> str:
+    """'95%'; '' for None."""
+    return "" if share is None else f"{share:.0%}"
+
+
 def clock(at_s: float | None) -> str:
     """Local time; with the date when it is not today."""
     if at_s is None:

@@ -6,10 +6,10 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from midstep.cli.output import STYLES, age, clock, columns, duration, print_table, size
+from midstep.cli.output import STYLES, age, clock, columns, counted, duration, print_table, size
 
 if TYPE_CHECKING:
-    from midstep.client.types import CheckpointView, JobView, MoveView
+    from midstep.client.types import CheckpointView, FractionView, JobView, MoveView
     from midstep.model.phase import StepTiming
 
 
@@ -41,6 +41,8 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
         ("command", shlex.join(job.command)),
         ("devices", _devices(job)),
         ("asked for", f"{job.devices} devices, {job.world_size} ranks, {job.tier}, {job.kind}"),
+        ("standing", _standing(job)),
+        ("received", _received(job.received)),
         ("submitted", clock(job.submitted_s)),
         ("started", clock(job.started_s)),
         ("ended", f"{clock(job.ended_s)}, after {age(job.submitted_s, job.ended_s)}" if job.ended_s else ""),
@@ -54,17 +56,36 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
 
 def _saved(saves: CheckpointView) -> str:
     """How often, why, what it costs, and when next."""
+    kept = f"the newest {saves.keep} are kept"
     if saves.every_s is None:
-        return saves.why
+        return f"{saves.why}; {kept}"
     cost = f", {duration(saves.pause_s)} each" if saves.pause_s is not None else ""
     due = f", next at {clock(saves.next_s)}" if saves.next_s is not None else ""
-    return f"every {duration(saves.every_s)} ({saves.why}){cost}{due}; {saves.taken} so far"
+    return f"every {duration(saves.every_s)} ({saves.why}){cost}{due}; {saves.taken} so far; {kept}"
 
 
 def _devices(job: JobView) -> str:
     """How many it has for its ranks, and how many it shall have."""
     shall = f", shall have {job.devices_wanted}" if job.devices_wanted != job.devices_now else ""
     return f"{job.devices_now}/{job.world_size}{shall}"
+
+
+def _standing(job: JobView) -> str:
+    """How the scheduler may treat it."""
+    few, many = job.min_devices, job.devices
+    size = f"{few} to {many} devices" if few != many else f"always {counted(many)}"
+    pinned = f", {job.devices_wanted} by its user's word (`midstep resize JOB --auto`)" if job.pinned else ""
+    project = f", project {job.project}" if job.project else ""
+    return f"{job.priority} priority, {size}{pinned}{project}"
+
+
+def _received(fraction: FractionView) -> str:
+    """Of the devices that it asked for."""
+    if fraction.hour is None or fraction.life is None:
+        return ""
+    promised = f" ({fraction.guarantee:.0%} promised)" if fraction.guarantee else ""
+    sums = f"{duration(fraction.received_s)} of {duration(fraction.asked_s)} device time"
+    return f"{fraction.hour:.0%} over the last hour{promised}, {fraction.life:.0%} in all: {sums}"
 
 
 def _ranks(job: JobView) -> None:

@@ -18,7 +18,10 @@ Trace = Annotated[
 FleetFile = Annotated[Path, typer.Option("--fleet", help="FLEET.yaml, or a public list of machines.")]
 Policies = Annotated[
     list[str] | None,
-    typer.Option(help="fifo, sjf, srtf, las, easy, restart, static. Repeat to compare.", show_default="fifo"),
+    typer.Option(
+        help="midstep, fifo, sjf, srtf, las, easy, restart, static, queue. Repeat to compare.",
+        show_default="fifo",
+    ),
 ]
 Placements = Annotated[
     list[str] | None,
@@ -35,6 +38,23 @@ Page = Annotated[Path | None, typer.Option(help="Write a page with charts: OUT.h
 Tables = Annotated[
     Path | None,
     typer.Option(help="Write figures of runs and jobs there, as CSV and Parquet.", show_default=False),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help="Costs as measured: YAML (docs/replay-a-trace.md).", show_default="stated ones"),
+]
+Mtbf = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=1e7, help="Nodes fail so often, on average.", show_default="no failures"),
+]
+Repair = Annotated[
+    float | None, typer.Option(min=0.001, max=1e5, help="Until a node is back, on average.", show_default="4")
+]
+Shape = Annotated[
+    float | None,
+    typer.Option(
+        min=0.2, max=5, help="Weibull shape of failures; 1: exponential.", show_default="1: exponential"
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at the same time.", show_default="one a core")]
 
@@ -53,6 +73,10 @@ def sim(
     from_s: Annotated[int | None, typer.Option("--from", help="Only jobs from this second on.")] = None,
     until_s: Annotated[int | None, typer.Option("--until", help="Only jobs before this second.")] = None,
     any_type: Annotated[bool, typer.Option("--any-type", help="Jobs take devices of any type.")] = False,
+    calibration: Calibration = None,
+    mtbf_hours: Mtbf = None,
+    repair_hours: Repair = None,
+    failure_shape: Shape = None,
     workers: Workers = None,
     as_json: options.Json = False,
 ) -> None:
@@ -73,6 +97,10 @@ def sim(
         "any_type": any_type,
         "workers": workers,
         "as_json": as_json,
+        "calibration": str(calibration) if calibration else None,
+        "mtbf_hours": mtbf_hours,
+        "repair_hours": repair_hours,
+        "failure_shape": failure_shape,
     }
     # Become the program that simulates: the command line knows only how to talk to a fleet.
     argv = [sys.executable, "-m", "midstep.app.sim", json.dumps(chosen)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midstep.cli import options
+from midstep.cli import run_options as given
 from midstep.cli.checkpoints import rule_of
 from midstep.cli.exits import UsageError, guarded
 from midstep.cli.fork import refuse_changes
 from midstep.cli.job import JobFile
 from midstep.model.job import JobKind
-from midstep.model.tiers import Tier
+from midstep.model.tiers import Priority, Tier
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,30 +28,8 @@ if TYPE_CHECKING:
     from midstep.client.types import JobView
     from midstep.client.workdir import Listing
 
+DRY = ContextVar("DRY", default=False)  # `midstep plan submit`: only say what would happen
 RUN_SETTINGS = {"allow_interspersed_args": False}  # what follows the command's first word belongs to it
-
-Follow = Annotated[
-    bool,
-    typer.Option(
-        "--follow", "-f", help="Print its output, bring changed files back, exit with its exit code."
-    ),
-]
-Command = Annotated[
-    list[str] | None,
-    typer.Argument(help="The command; a .py file runs under `python`.", metavar="COMMAND..."),
-]
-Place = Annotated[
-    str | None,
-    typer.Option(help="Only there.", show_default="any", autocompletion=options.complete_place),
-]
-Origin = Annotated[
-    str | None,
-    typer.Option("--from", help="Go on from a snapshot (or a job's newest one), as a job of its own."),
-]
-Retries = Annotated[
-    int, typer.Option(min=0, help="Run it again so often, from its newest snapshot, if it ends badly.")
-]
-MaxUpload = Annotated[int, typer.Option(min=1, help="Largest work directory, in MB.", metavar="MB")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +40,33 @@ class Manner:
     max_upload_mb: int
     follow: bool
     json: bool
+    dry: bool = False
 
 
 def run(
-    command: Command = None,
-    name: Annotated[str, typer.Option(help="A name to call it by.")] = "",
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="Devices.", show_default="the launcher's ranks, or 1")
-    ] = None,
-    ranks: Annotated[
-        int | None, typer.Option(min=1, help="World size.", show_default="as many as devices")
-    ] = None,
-    tier: Annotated[Tier, typer.Option(help="What it is promised.")] = Tier.STANDARD,
-    kind: Annotated[JobKind, typer.Option(help="Ends by itself, or answers requests.")] = JobKind.TRAIN,
-    device_type: Annotated[
-        str | None, typer.Option(help="As `midstep nodes` shows.", show_default="any one")
-    ] = None,
-    env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", help="K=V, or K for the value here.")
-    ] = None,
-    workdir: Annotated[Path, typer.Option(help="Folder that goes with it.", show_default="this one")] = Path(
-        "."
-    ),
-    no_workdir: Annotated[bool, typer.Option("--no-workdir", help="It starts in an empty folder.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Math threads per rank.")] = 1,
-    region: Place = None,
-    node: Place = None,
-    retries: Retries = 0,
+    command: given.Command = None,
+    name: given.Name = "",
+    devices: given.Devices = None,
+    ranks: given.Ranks = None,
+    tier: given.Tiers = None,
+    priority: given.Priorities = Priority.MEDIUM,
+    project: given.Project = "",
+    min_devices: given.Least = None,
+    elastic: given.Elastic = True,
+    kind: given.Kind = JobKind.TRAIN,
+    device_type: given.DeviceType = None,
+    env: given.Env = None,
+    workdir: given.Workdir = Path("."),
+    no_workdir: given.NoWorkdir = False,
+    threads: given.Threads = 1,
+    region: given.Place = None,
+    node: given.Place = None,
+    retries: given.Retries = 0,
     checkpoint_every: options.CheckpointEvery = None,
-    origin: Origin = None,
-    follow: Follow = False,
-    max_upload: MaxUpload = 1024,
+    keep: options.Keep = None,
+    origin: given.Origin = None,
+    follow: given.Follow = False,
+    max_upload: given.MaxUpload = 1024,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
@@ -109,11 +85,17 @@ def run(
         node=node,
         retries=retries,
         checkpoint_every=checkpoint_every,
+        keep=keep,
+        priority=priority,
+        project=project,
+        min_devices=min_devices,
+        elastic=elastic,
     )
-    manner = Manner(state, max_upload, follow, as_json)
+    manner = Manner(state, max_upload, follow, as_json, DRY.get())
 
     def work() -> int:
         if origin is not None:
+            _refuse_plan(manner)
             refuse_changes(job, env or [], no_workdir)
             return hand_in(replace(job, workdir=None), [], manner, origin)
         if not job.command:
@@ -123,10 +105,15 @@ def run(
     guarded(work)
 
 
+def _refuse_plan(manner: Manner) -> None:
+    if manner.dry:
+        raise UsageError("what starts from a snapshot cannot be planned", "give a command in place of --from")
+
+
 def submit(
     file: Annotated[Path, typer.Argument(help="A job file (YAML).", metavar="JOB.yaml")],
-    follow: Follow = False,
-    max_upload: MaxUpload = 1024,
+    follow: given.Follow = False,
+    max_upload: given.MaxUpload = 1024,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
@@ -147,17 +134,17 @@ def hand_in(job: JobFile, env: list[str], manner: Manner, origin: str | None = N
     from midstep.cli.command import environment, full_command
     from midstep.client.types import JobRequest
 
-    rule = rule_of(job.checkpoint_every, job.checkpoint_min, job.checkpoint_max)
+    rule = rule_of(job.checkpoint_every, job.checkpoint_min, job.checkpoint_max, job.keep)
     command = full_command(job.command, os.environ) if origin is None else ()
     variables = environment(env, os.environ) if origin is None else {}
     with options.connect(manner.state) as fleet:
-        listing, blob = _send_files(fleet, job.workdir, manner)
+        listing, blob = _send_files(fleet, None if manner.dry else job.workdir, manner)
         request = JobRequest(
             command=command,
             devices=job.devices,
             ranks=job.ranks,
             name=job.name,
-            tier=Tier(job.tier),
+            tier=Tier(job.tier) if job.tier else None,
             kind=JobKind(job.kind),
             device_type=job.device_type,
             env=variables,
@@ -170,7 +157,15 @@ def hand_in(job: JobFile, env: list[str], manner: Manner, origin: str | None = N
             retries=job.retries,
             checkpoints=rule,
             from_snapshot=origin,
+            priority=Priority(job.priority),
+            project=job.project,
+            min_devices=job.min_devices,
+            elastic=job.elastic,
         )
+        if manner.dry:
+            from midstep.cli.plan import say_plan
+
+            return say_plan(fleet.plan_submit(request), manner.json)
         view = fleet.submit(request)
         if not manner.follow:
             _say_submitted(view, manner)

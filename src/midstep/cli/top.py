@@ -45,7 +45,7 @@ def top(
 
 def job_rows(metrics: list[MetricsView]) -> Rows:
     """A row for each job."""
-    from midstep.cli.output import size
+    from midstep.cli.output import percent, size
     from midstep.cli.show_metrics import rate
 
     rows: Rows = []
@@ -64,6 +64,7 @@ def job_rows(metrics: list[MetricsView]) -> Rows:
                 f"{size(int(moved))}/s" if moved else "",
                 size(m.memory.resident) if m.memory.resident else "",
                 efficiency(m),
+                percent(m.received.hour),
             )
         )
     return rows
@@ -93,7 +94,7 @@ def device_rows(nodes: list[NodeView], metrics: list[MetricsView]) -> Rows:
 
 
 _JOBS = ("Job", "State", ">Devices", ">Steps", ">Steps/s", ">Computing", ">Reducing", ">Waiting")
-_JOBS_TOO = (">Reduced", ">Memory", ">Efficiency")
+_JOBS_TOO = (">Reduced", ">Memory", ">Efficiency", ">Received")
 _DEVICES = ("Node", "Region", "Device", "Note", "Jobs")
 
 

@@ -20,6 +20,7 @@ import httpx
 from midstep.client.errors import NotFound, WaitTimeout
 from midstep.client.http import Transport, no_answer
 from midstep.client.locate import Address, locate
+from midstep.client.schedule import ScheduleCalls
 from midstep.client.types import (
     EventView,
     Health,
@@ -36,7 +37,7 @@ POLL_S = 0.2
 UPLOAD_TIMEOUT_S = 600.0
 
 
-class FleetClient:
+class FleetClient(ScheduleCalls):
     """A fleet, from outside."""
 
     def __init__(self, address: Address, timeout_s: float = 30.0, patience_s: float = 0.0) -> None:
@@ -92,8 +93,9 @@ class FleetClient:
         """Move it to a node or region; to another region, after most of it was copied while it runs."""
         return self._transport.post(f"{_job(job)}/migrate", JobView, MigrateRequest(to, copy_ahead))
 
-    def resize(self, job: str, devices: int, to: str | None = None) -> JobView:
-        """Let it go on with another number of devices; at a node or in a region, if one is given."""
+    def resize(self, job: str, devices: int | None, to: str | None = None) -> JobView:
+        """Let it go on with another number of devices, None: as many as the scheduler sees fit; at a node or
+        in a region, if one is given."""
         return self._transport.post(f"{_job(job)}/resize", JobView, ResizeRequest(devices, to))
 
     def cancel(self, job: str) -> JobView:

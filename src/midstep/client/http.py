@@ -62,6 +62,15 @@ class Transport:
             self._send("POST", path, **({"json": json} if json is not None else {}), **extra), kind
         )
 
+    def put(self, path: str, kind: type[T] | Any, body: object) -> Any:
+        """PUT, once."""
+        json = TypeAdapter(type(body)).dump_python(body, mode="json")
+        return self._read(self._send("PUT", path, json=json), kind)
+
+    def delete(self, path: str) -> None:
+        """DELETE, once."""
+        self._send("DELETE", path)
+
     def stream(self, path: str) -> AbstractContextManager[httpx.Response]:
         """GET whose body the caller reads piece by piece; check it with `expect`."""
         return self._http.stream("GET", path)

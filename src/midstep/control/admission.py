@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from midstep.control.blobs import Blobs
 from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
-from midstep.control.scheduler import picture, want_of_spec
+from midstep.control.scheduling.quotas import check_project
+from midstep.control.scheduling.scheduler import picture, want_of_spec
+from midstep.control.vaults.blobs import Blobs
 from midstep.model.job import CheckpointRule, JobSpec
 from midstep.model.launch import Launch, LaunchError, unwrap
+from midstep.model.tiers import Tier
 from midstep.policy.picture import Want
 from midstep.policy.place import hopeless
 from midstep.policy.reasons import NoSuchDeviceType, NoSuchPlace, TooLarge
@@ -24,6 +26,7 @@ MAX_COMMAND_BYTES = 100_000
 MAX_NAME = 100
 MAX_RETRIES = 1000
 LEAST_S, MAX_S = 1.0, 366 * 86400.0  # between checkpoints
+LEAST_KEPT, MOST_KEPT = 2, 1000  # snapshots: should the newest be damaged, there is one before it
 _ID = 2**32 - 2
 
 
@@ -47,7 +50,7 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
         world_size=ranks,
         devices=devices,
         name=request.name,
-        tier=request.tier,
+        tier=request.tier or Tier.STANDARD,
         kind=request.kind,
         device_type=request.device_type,
         env={**launch.environment, **request.env},
@@ -59,9 +62,27 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
         node=request.node,
         retries=request.retries,
         checkpoints=request.checkpoints,
+        **standing(request, ranks, devices),
     )
     check_possible(want_of_spec(spec), fleet)
     return spec
+
+
+def standing(request: JobRequest, ranks: int, devices: int) -> dict[str, Any]:
+    """How the scheduler may treat it: fields of its spec. Raises Rejected."""
+    if request.project:
+        check_project(request.project)
+    rigid = devices > ranks or not request.elastic  # several devices a rank: their number cannot change
+    least = request.min_devices if request.min_devices is not None else devices if rigid else 1
+    _range("min_devices", least, devices)
+    if rigid and least != devices:
+        why = "each of its ranks has several" if devices > ranks else "it is not elastic"
+        raise invalid("min_devices", f"the job has {devices} devices, always: {why}", "leave it out")
+    return {
+        "priority": request.priority,
+        "project": request.project,
+        "min_devices": least,
+    }
 
 
 def _command(launch: Launch) -> tuple[str, ...]:
@@ -115,6 +136,8 @@ def _check_rule(rule: CheckpointRule | None) -> None:
             raise invalid("checkpoints", f"{name} is {value:g} s; it is between {LEAST_S:g} s and a year")
     if rule.min_s is not None and rule.max_s is not None and rule.min_s > rule.max_s:
         raise invalid("checkpoints", f"min_s ({rule.min_s:g}) is larger than max_s ({rule.max_s:g})")
+    if rule.keep is not None and not LEAST_KEPT <= rule.keep <= MOST_KEPT:
+        raise invalid("checkpoints", f"keep is {rule.keep}; it is between {LEAST_KEPT} and {MOST_KEPT}")
 
 
 def _range(name: str, value: int | None, most: int, least: int = 1) -> None:

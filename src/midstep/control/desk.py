@@ -14,27 +14,32 @@ from pathlib import Path
 
 from midstep.control.admission import check_possible, spec_of
 from midstep.control.errors import NotFound, Rejected, invalid
-from midstep.control.forking import fork
 from midstep.control.lookup import find
 from midstep.control.region import Region
-from midstep.control.scheduler import want_at, want_resized
-from midstep.control.shipping import NotYet
+from midstep.control.scheduling.scheduler import want_at, want_resized
+from midstep.control.vaults.forking import fork
+from midstep.control.vaults.shipping import NotYet
 from midstep.control.views import job_view, node_views
+from midstep.engine.effects import Log
 from midstep.engine.errors import Refused
 from midstep.engine.events import (
     CancelAsked,
     CheckpointAsked,
     Event,
+    Freed,
     MigrateAsked,
+    Origin,
     ResizeAsked,
     ResumeAsked,
     Submitted,
     SuspendAsked,
 )
 from midstep.engine.record import JobRecord
+from midstep.model.job import JobSpec
 from midstep.model.lifecycle import JobState, Stage
 from midstep.vault.errors import SnapshotMissing
-from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, MetricsView, NodeView
+from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, NodeView
+from midstep.wire.metrics import MetricsView
 
 _IDLE = (Stage.WAITING, Stage.OVER)
 
@@ -54,7 +59,8 @@ class Desk:
 
     def nodes(self) -> list[NodeView]:
         """All nodes, by name."""
-        return node_views(self._region.fleet.nodes, self._service.records.values())
+        fleet = self._region.fleet
+        return node_views(fleet.nodes, self._service.records.values(), fleet.cordons.names)
 
     async def submit(self, request: JobRequest) -> JobView:
         """Take a job."""
@@ -63,11 +69,18 @@ class Desk:
             found = await asyncio.to_thread(
                 fork, request, dict(self._service.records), region.vaults, region.fleet
             )
-            job_id = region.ids.job(taken=self._service.records)
-            return await self._ask(job_id, Submitted(job_id, found.spec, found.origin))
-        spec = spec_of(request, self._region.fleet, self._region.blobs)
+            return await self._take_in(found.spec, request, found.origin)
+        return await self._take_in(spec_of(request, self._region.fleet, self._region.blobs), request)
+
+    async def _take_in(self, spec: JobSpec, request: JobRequest, origin: Origin | None = None) -> JobView:
+        planner = self._region.planner
+        spec, less = planner.admit(spec, request.tier)
         job_id = self._region.ids.job(taken=self._service.records)
-        return await self._ask(job_id, Submitted(job_id, spec))
+        view = await self._ask(job_id, Submitted(job_id, spec, origin))
+        if less is not None:
+            planner.write(job_id, less)
+            self._service.note(job_id, Log("waiting", f"runs as {spec.tier}: {less.message}"))
+        return view
 
     def jobs(self, state: str | None) -> list[JobView]:
         """All jobs in the order of submission, or those in one state."""
@@ -112,9 +125,14 @@ class Desk:
             check_possible(want_at(record, there.node, there.region), self._region.fleet)
         return await self._ask(record.job_id, there)
 
-    async def resize(self, asked: str, devices: int, to: str | None) -> JobView:
-        """Go on with another number of devices, at a node or in a region if ``to`` is given."""
+    async def resize(self, asked: str, devices: int | None, to: str | None) -> JobView:
+        """Go on with another number of devices, at a node or in a region if ``to`` is given; None: with as
+        many as the scheduler sees fit."""
         record = self._find(asked)
+        if devices is None:
+            if to is not None:
+                raise invalid("to", "it needs a number of devices", "or use `midstep migrate`")
+            return await self._ask(record.job_id, Freed())
         most = record.spec.world_size
         if not 1 <= devices <= most and devices != record.spec.devices:
             words = f"job {record.job_id} has {most} ranks: it can have 1 to {most} devices, not {devices}"
@@ -192,7 +210,8 @@ class Desk:
 
     def _view(self, record: JobRecord) -> JobView:
         now_s = self._service.now_s()
-        return job_view(record, now_s, self._service.timetable(now_s).view(record, now_s))
+        saved = self._service.timetable(now_s).view(record, now_s)
+        return job_view(record, now_s, saved, self._region.accounts.view(record, now_s))
 
     async def _ask(self, job_id: str, event: Event) -> JobView:
         try:
@@ -204,6 +223,9 @@ class Desk:
     def _destination(self, to: str) -> MigrateAsked:
         """A node's name, else a region's."""
         fleet = self._region.fleet
+        if to in fleet.cordons.names:
+            hint = f"`midstep uncordon {to}` lets it take jobs again"
+            raise Rejected(409, "node_cordoned", f"node {to} is cordoned: it takes nothing new", "", hint)
         if to in fleet.nodes:
             return MigrateAsked(node=to)
         if to in fleet.regions:

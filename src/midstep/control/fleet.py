@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from midstep.control.errors import AgentRefused
 from midstep.control.journal import Journal
+from midstep.control.scheduling.cordons import Cordons
 from midstep.model.fleet import Node, NodeStatus
 
 
@@ -15,6 +16,7 @@ class Fleet:
     def __init__(self, journal: Journal, regions: tuple[str, ...]) -> None:
         self._journal = journal
         self.regions = regions
+        self.cordons = Cordons(journal)
         self.nodes: dict[str, NodeStatus] = {status.node.name: status for status in journal.nodes()}
 
     @property

@@ -6,6 +6,8 @@ state that the last commit says.
     nodes    every node that ever joined
     events   the fleet's history, as users see it
     metrics  what was measured of each job, as of a while ago
+    notes    what was said of nodes and projects, and what jobs have received: kind, name -> JSON
+    decisions  what the scheduler decided about each job, when that changed, and why
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from midstep.control.errors import StateError
 from midstep.control.metrics import Kept
+from midstep.control.scheduling.decisions import Decision
 from midstep.engine.effects import Log
 from midstep.engine.events import Event
 from midstep.engine.record import JobRecord
 from midstep.model.fleet import Node, NodeStatus
 from midstep.wire.api import EventView
+from midstep.wire.schedule import DecisionView
 
 SCHEMA = 1
 _TABLES = """
@@ -37,8 +41,14 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, job_id
                      message TEXT, duration_s REAL, nbytes INTEGER);
 CREATE INDEX events_of_job ON events (job_id, number);
 """
-# Beside the format above: a table that a database of before gets when it is opened.
-_METRICS = "CREATE TABLE IF NOT EXISTS metrics (job_id TEXT PRIMARY KEY, body TEXT)"
+# Beside the format above: tables that a database of before gets when it is opened.
+_LATER = """
+CREATE TABLE IF NOT EXISTS metrics (job_id TEXT PRIMARY KEY, body TEXT);
+CREATE TABLE IF NOT EXISTS notes (kind TEXT, name TEXT, body TEXT, PRIMARY KEY (kind, name));
+CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, job_id TEXT,
+                                      action TEXT, reason TEXT, message TEXT, facts TEXT);
+CREATE INDEX IF NOT EXISTS decisions_of_job ON decisions (job_id, number);
+"""
 _RECORD = TypeAdapter(JobRecord)
 _KEPT = TypeAdapter(Kept)
 _NODE = TypeAdapter(Node)
@@ -59,7 +69,7 @@ class Journal:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
             elif version != SCHEMA:
                 raise StateError(f"{path} has format {version}, this version of Midstep reads {SCHEMA}")
-            self._db.execute(_METRICS)
+            self._db.executescript(_LATER)
 
     def close(self) -> None:
         """Flush and close."""
@@ -129,6 +139,46 @@ class Journal:
             with suppress(ValidationError):
                 found[job_id] = _KEPT.validate_json(body)
         return found
+
+    def save_note(self, kind: str, name: str, body: str | None, *, synced: bool = True) -> None:
+        """Remember what was said, as JSON; None: forget it. ``synced`` as in `commit`."""
+        with self._guarded(), self._transaction(synced):
+            if body is None:
+                self._db.execute("DELETE FROM notes WHERE kind = ? AND name = ?", (kind, name))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (kind, name, body))
+
+    def notes(self, kind: str) -> dict[str, str]:
+        """Everything of a kind, by name."""
+        with self._guarded():
+            query = "SELECT name, body FROM notes WHERE kind = ? ORDER BY name"
+            return dict(self._db.execute(query, (kind,)).fetchall())
+
+    def decide(self, at_s: float, job_id: str, made: Decision, *, anew: bool) -> None:
+        """Write down a decision; not ``anew``: the job's last one, with other figures."""
+        row = (made.message, json.dumps(dict(made.facts)), job_id)
+        with self._guarded(), self._transaction(synced=False):
+            if not anew:
+                last = "(SELECT MAX(number) FROM decisions WHERE job_id = ?)"
+                query = f"UPDATE decisions SET message = ?, facts = ? WHERE number = {last}"
+                self._db.execute(query, row)
+                return
+            names = "at_s, action, reason, message, facts, job_id"
+            self._db.execute(
+                f"INSERT INTO decisions ({names}) VALUES (?, ?, ?, ?, ?, ?)",
+                (at_s, made.action, made.reason, *row),
+            )
+
+    def decisions(self, job_id: str, limit: int) -> list[DecisionView]:
+        """The newest about a job, oldest first; each held until the next one."""
+        names = "at_s, action, reason, message, facts"
+        query = f"SELECT {names} FROM decisions WHERE job_id = ? ORDER BY number DESC LIMIT ?"
+        with self._guarded():
+            rows = self._db.execute(query, (job_id, limit)).fetchall()
+            return [
+                DecisionView(at_s, action, reason, message, json.loads(facts))
+                for at_s, action, reason, message, facts in reversed(rows)
+            ]
 
     def events(self, job_id: str | None, after: int, limit: int) -> list[EventView]:
         """The history after an event's number, oldest first."""

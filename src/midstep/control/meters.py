@@ -7,10 +7,11 @@ import logging
 from midstep.control.errors import StateError
 from midstep.control.journal import Journal
 from midstep.control.metrics import Kept, Tally, points_of, shares_of, sizes_of
+from midstep.control.scheduling.accounts import Accounts
 from midstep.control.service import Service
 from midstep.engine.record import JobRecord
 from midstep.wire.agent import USAGE_VERSION, Measured
-from midstep.wire.api import MetricsView
+from midstep.wire.metrics import MetricsView, SizeView
 
 LOG = logging.getLogger("midstep.control")
 _KEEP_S = 30.0
@@ -19,8 +20,8 @@ _KEEP_S = 30.0
 class Meters:
     """Use it from one thread. No reading changes a record or wakes the engine."""
 
-    def __init__(self, journal: Journal, service: Service) -> None:
-        self._journal, self._service = journal, service
+    def __init__(self, journal: Journal, service: Service, accounts: Accounts) -> None:
+        self._journal, self._service, self._accounts = journal, service, accounts
         self._tallies = {job_id: Tally(kept) for job_id, kept in journal.metrics().items()}
         self._kept_s: dict[str, float] = {}
 
@@ -65,7 +66,13 @@ class Meters:
             memory=kept.memory,
             sizes=sizes_of(kept.rates),
             history=points_of(tally) if history else (),
+            received=self._accounts.view(record, self._service.now_s()),
         )
+
+    def sizes(self, job_id: str) -> tuple[SizeView, ...]:
+        """What is known of a job at each number of devices that it has had."""
+        tally = self._tallies.get(job_id)
+        return sizes_of(tally.kept.rates) if tally is not None else ()
 
     def close(self) -> None:
         """Keep what is not kept yet; before the journal closes."""

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from midstep.model.usage import NodeUsage, RankUsage
-from midstep.wire.api import MemoryView, PointView, SharesView, SizeView
+from midstep.wire.metrics import MemoryView, PointView, SharesView, SizeView
 
 HISTORY = 120  # readings
 RECENT_S = 15.0  # what "now" means

@@ -11,24 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from midstep.control.archiving import Archiving
-from midstep.control.blobs import Blobs
 from midstep.control.errors import StateError
 from midstep.control.fleet import Fleet
 from midstep.control.history import History
 from midstep.control.journal import Journal
 from midstep.control.logs import Logs
 from midstep.control.meters import Meters
+from midstep.control.scheduling.accounts import Accounts
+from midstep.control.scheduling.notebook import Notebook
+from midstep.control.scheduling.planner import Planner
+from midstep.control.scheduling.quotas import Quotas
 from midstep.control.service import Service
 from midstep.control.sessions import Sessions
-from midstep.control.shipping import Shipping
-from midstep.control.snapshots import Vaults
+from midstep.control.vaults.archiving import Archiving
+from midstep.control.vaults.blobs import Blobs
+from midstep.control.vaults.shipping import Shipping
+from midstep.control.vaults.snapshots import Vaults
 from midstep.env import Clock, Ids, RealClock, real_ids
 from midstep.model.job import CheckpointRule
 from midstep.policy.intervals import FLEET
 from midstep.wire.agent import Welcome
 
 MEASURE_S = 2.0  # how often agents say what jobs do with their devices
+REST_S = 120.0  # that a job which was started, moved or resized is left alone by the scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Settings:
     stall_s: float = 30.0
     checkpoints: CheckpointRule = FLEET
     lost_node_s: float = 60.0
+    rest_s: float = REST_S
     archiver: tuple[str, ...] = ()
 
 
@@ -66,6 +72,10 @@ class Region:
     meters: Meters
     archiving: Archiving
     shipping: Shipping
+    accounts: Accounts
+    quotas: Quotas
+    notebook: Notebook
+    planner: Planner
     lock: int = -1
     tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -84,11 +94,15 @@ class Region:
         fleet = Fleet(journal, vaults.regions)
         service = Service(journal, fleet, vaults, clock, settings.checkpoints, settings.lost_node_s)
         history = History(journal, service)
+        accounts, notebook, quotas = Accounts(journal), Notebook(journal), Quotas(journal)
+        planner = Planner(service, fleet, notebook, quotas, settings.rest_s)
+        service.on_change.append(lambda before, after: accounts.changed(before, after, service.now_s()))
         fence_s = settings.lost_node_s / 2
         welcome = Welcome(settings.fleet, settings.heartbeat_s, settings.stall_s, fence_s, MEASURE_S)
-        meters = Meters(journal, service)
+        meters = Meters(journal, service, accounts)
+        planner.measured = meters.sizes
         owner = f"{settings.fleet} {settings.state_dir}"
-        archiving = Archiving(service, vaults, clock, settings.archiver, owner)
+        archiving = Archiving(service, vaults, clock, settings.archiver, owner, settings.checkpoints)
         sessions = Sessions(service, fleet, logs, history, clock, settings.token, welcome)
         sessions.on_usage = meters.take
         return cls(
@@ -106,6 +120,10 @@ class Region:
             meters,
             archiving,
             Shipping(vaults, archiving),
+            accounts,
+            quotas,
+            notebook,
+            planner,
             lock,
         )
 

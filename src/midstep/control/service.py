@@ -8,24 +8,20 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from midstep.control import scheduler
-from midstep.control.checkpoints import Timetable
 from midstep.control.errors import NotFound, StateError
 from midstep.control.fleet import Fleet
-from midstep.control.forking import needed_by_others
 from midstep.control.journal import Journal
-from midstep.control.snapshots import Vaults
-from midstep.engine.check import verify
+from midstep.control.vaults.checkpoints import Timetable
+from midstep.control.vaults.forking import needed_by_others
+from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
-from midstep.engine.errors import EngineError, IllegalMove, Refused, Stale
+from midstep.engine.errors import EngineError, IllegalMove, Refused
 from midstep.engine.events import (
     CheckpointAsked,
     ControllerRestarted,
     DeadlinePassed,
     Event,
     NodeGone,
-    NotPlaced,
-    Placed,
     SnapshotCommitted,
     Submitted,
 )
@@ -36,7 +32,6 @@ from midstep.env import Clock
 from midstep.model.job import CheckpointRule
 from midstep.model.lifecycle import Stage
 from midstep.policy.intervals import FLEET
-from midstep.policy.place import plan
 
 LOG = logging.getLogger("midstep.control")
 _TICK_S = 0.5
@@ -64,6 +59,8 @@ class Service:
         # Wall time that does not jump while we run: deadlines are counted in it.
         self._offset_s = clock.now_s() - clock.monotonic_s()
         self.on_change: list[Changed] = []
+        self.on_plan: Callable[[], None] = lambda: None  # something that matters to the policy has changed
+        self.wake_s: float | None = None  # when to plan again even if nothing does
         self.records: dict[str, JobRecord] = {record.job_id: record for record in journal.records()}
 
     def now_s(self) -> float:
@@ -78,7 +75,7 @@ class Service:
         """After a start: nothing is under way, no agent is connected. Call it before `run`."""
         for job_id, record in list(self.records.items()):
             if record.stage is not Stage.OVER or record.leftovers:
-                self._take(job_id, ControllerRestarted())
+                self.take(job_id, ControllerRestarted())
         kept = [record.snapshot for record in self.records.values() if record.snapshot]
         for snapshot in kept:  # of one that was committed just before, nobody knows whether it is on disk
             self._spawn(self._vaults.flush(snapshot))
@@ -130,7 +127,7 @@ class Service:
     async def _next(self) -> None:
         job_id, event, answer = await self._queue.get()
         try:
-            record = self._take(job_id, event, asked=answer is not None) if job_id else None
+            record = self.take(job_id, event, asked=answer is not None) if job_id else None
             if answer is not None and not answer.done() and record is not None:
                 answer.set_result(record)
         except Exception as error:
@@ -144,9 +141,11 @@ class Service:
                 self._complain(job_id, event, error)
         if self._plan_due and self._queue.empty():
             self._plan_due = False
-            self._plan()
+            self._plan_now()
 
-    def _take(self, job_id: str, event: Event, *, asked: bool = False) -> JobRecord:
+    def take(self, job_id: str, event: Event, *, asked: bool = False) -> JobRecord:
+        """Let an event happen now: only between two events, as planning is. Raises EngineError, NotFound,
+        StateError."""
         before = self.records.get(job_id)
         if before is None and not isinstance(event, Submitted):
             raise NotFound(f"there is no job {job_id}")
@@ -187,31 +186,19 @@ class Service:
         if isinstance(event, SnapshotCommitted):
             await self._vaults.flush(event.snapshot)
 
-    def _plan(self) -> None:
-        """Place what can be placed. The plan is made and applied in one go, and still each part is
-        verified."""
-        records = list(self.records.values())
-        wanted = scheduler.wants(records)
-        if not wanted:
-            return
-        answer = plan(scheduler.picture(records, self._fleet.nodes), wanted)
-        nodes = self._fleet.connected
-        for start in answer.starts:
-            try:
-                verify(self.records.values(), nodes, self.records[start.job_id], start.placement)
-                self._take(start.job_id, Placed(start.placement, start.seen, start.in_place, start.carries))
-            except (Stale, StateError) as error:
-                LOG.warning("job %s was not placed: %s", start.job_id, error)
-        for wait in answer.waits:
-            try:
-                self._take(wait.job_id, NotPlaced(str(wait.reason)))
-            except StateError as error:
-                LOG.warning("%s", error)
+    def _plan_now(self) -> None:
+        try:
+            self.on_plan()
+        except Exception as error:  # a plan that cannot be made must not stop what is under way
+            LOG.error("planning failed: %s", error, exc_info=error)
 
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(_TICK_S)
             now_s = self.now_s()
+            if self.wake_s is not None and self.wake_s <= now_s:
+                self.wake_s = None
+                self.plan_soon()
             timetable = self.timetable(now_s)
             for record in list(self.records.values()):
                 if record.deadline_s is not None and record.deadline_s <= now_s:
@@ -243,5 +230,5 @@ def _is_acted_on(before: JobRecord | None, stepped: Stepped) -> bool:
 
 
 def _matters_to_policy(record: JobRecord) -> tuple[object, ...]:
-    wish = (record.intent, record.target, record.wanted)
+    wish = (record.intent, record.target, record.wanted, record.asked, record.yields)
     return (record.stage, *wish, record.next, record.back, tuple(record.leftovers), record.unreachable)

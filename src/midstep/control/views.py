@@ -13,11 +13,12 @@ from midstep.engine.record import Ahead, Intent, JobRecord, Move
 from midstep.model.fleet import NodeStatus
 from midstep.model.lifecycle import Stage
 from midstep.wire.api import CheckpointView, DeviceView, JobView, MoveView, NodeView, RankView
+from midstep.wire.schedule import FractionView
 
 _IDLE = (Stage.WAITING, Stage.OVER)
 
 
-def job_view(record: JobRecord, now_s: float, saved: CheckpointView) -> JobView:
+def job_view(record: JobRecord, now_s: float, saved: CheckpointView, received: FractionView) -> JobView:
     """A job."""
     return JobView(
         job_id=record.job_id,
@@ -46,6 +47,11 @@ def job_view(record: JobRecord, now_s: float, saved: CheckpointView) -> JobView:
         devices_wanted=record.wanted,
         checkpoints=saved,
         older_snapshot=record.older.snapshot_id if record.older else "",
+        priority=record.spec.priority,
+        project=record.spec.project,
+        min_devices=record.spec.least,
+        pinned=record.asked is not None,
+        received=received,
     )
 
 
@@ -60,6 +66,8 @@ def reason(record: JobRecord) -> str:
         stall = record.stalls[0]
         waits = f"{stall.operation} has been waiting for {stall.waiting_s:.0f} s"
         return f"{waits}: {_numbered(stall.posted)} called it, {_numbered(stall.missing)} not"
+    if record.yields:
+        return record.waiting
     if record.waiting and (record.intent is Intent.MIGRATE or record.stage in (Stage.WAITING, Stage.FROZEN)):
         prefix = f"to migrate to {record.target}, it " if record.intent is Intent.MIGRATE else ""
         return prefix + record.waiting
@@ -97,7 +105,9 @@ def _numbered(ranks: tuple[int, ...]) -> str:
     return f"rank {numbers} has" if len(ranks) == 1 else f"ranks {numbers} have"
 
 
-def node_views(nodes: Mapping[str, NodeStatus], records: Iterable[JobRecord]) -> list[NodeView]:
+def node_views(
+    nodes: Mapping[str, NodeStatus], records: Iterable[JobRecord], cordoned: tuple[str, ...] = ()
+) -> list[NodeView]:
     """All nodes, by name."""
     users = users_of_devices(records)
     views: list[NodeView] = []
@@ -116,6 +126,7 @@ def node_views(nodes: Mapping[str, NodeStatus], records: Iterable[JobRecord]) ->
                 status.last_seen_s,
                 node.freezes_in_place,
                 devices,
+                name in cordoned,
             )
         )
     return views

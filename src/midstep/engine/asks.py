@@ -61,7 +61,7 @@ def migrate(draft: Draft, event: MigrateAsked) -> None:
     draft.log("asked", f"migrate to {target}")
     draft.set(ahead=Ahead(draft.now_s) if event.ahead else None)
     if record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) or record.keeps:
-        draft.set(intent=Intent.MIGRATE, target=target, attempts=0, waiting="")
+        draft.set(intent=Intent.MIGRATE, target=target, attempts=0, waiting="", yields=False)
     else:
         _want_run(draft)
         draft.set(target=target)
@@ -76,12 +76,23 @@ def resize(draft: Draft, event: ResizeAsked) -> None:
         migrate(draft, MigrateAsked(event.node, event.region, ahead=True))
         return
     has = record.next.devices if record.next else record.devices
-    if event.devices == record.wanted and (record.placement is None or has == event.devices):
+    chosen = record.given is not None and record.asked is None  # by the scheduler: it stays so from now on
+    if not chosen and event.devices == record.wanted and (record.placement is None or has == event.devices):
         verb = "has" if record.placement is not None else "shall have"
         words = f"job {record.job_id} {verb} {event.devices} device{'s' if event.devices > 1 else ''} already"
         raise Refused("already_that_size", words, record.shown, "nothing was done")
     draft.log("asked", f"resize to {event.devices}")
     draft.set(asked=event.devices, attempts=0, waiting="")
+
+
+def free(draft: Draft) -> None:
+    """Let the scheduler choose the number of its devices again."""
+    record = _living(draft.record, "resized")
+    if record.asked is None:
+        words = f"the number of devices of job {record.job_id} is the scheduler's choice already"
+        raise Refused("already_free", words, record.shown, "nothing was done")
+    draft.log("asked", "resize as the scheduler sees fit")
+    draft.set(asked=None, given=record.wanted, waiting="")
 
 
 def cancel(draft: Draft) -> None:

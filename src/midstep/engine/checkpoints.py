@@ -105,7 +105,9 @@ def measured(draft: Draft) -> None:
     """All run again: what it has cost."""
     record = draft.record
     assert record.move is not None
-    took_s, saves = draft.now_s - record.move.started_s, record.saves
+    timings = [it.timing for it in record.move.steps]
+    ran_s = max((it.duration_s for it in timings if it.step == "lighten"), default=0.0)
+    took_s, saves = max(0.0, draft.now_s - record.move.started_s - ran_s), record.saves
     pause_s = took_s if saves.pause_s is None else (1 - _NEW) * saves.pause_s + _NEW * took_s
     draft.set(saves=replace(saves, pause_s=pause_s))
 

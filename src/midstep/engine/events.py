@@ -36,6 +36,7 @@ class Placed:
     seen: int
     in_place: bool = False  # some of the nodes cannot dump
     carries: bool = False  # its devices hold state of the ranks
+    why: str = ""  # it runs, and the scheduler moves it or gives it another number; '': it asked for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,20 @@ class NotPlaced:
     """Why the policy found no devices, in words."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """The scheduler needs its devices for others: it is suspended, and waits for its turn. ``seen``: the
+    record's version that this was decided from."""
+
+    seen: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Its user leaves the number of its devices to the scheduler again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,8 @@ Event = (
     Submitted
     | Placed
     | NotPlaced
+    | Preempted
+    | Freed
     | NodeReported
     | NodeLost
     | NodeBack

@@ -102,7 +102,7 @@ def released(draft: Draft) -> None:
     intent = Intent.RUN if migrating else record.intent
     draft.go(Trigger.ALL_GONE, placement=None, left=record.placement, intent=intent, queued_s=draft.now_s)
     draft.set(reports={}, peers=(), source=None, next=None, back=None, ran=False, running_s=None, lost={})
-    draft.set(given_up=())
+    draft.set(given_up=(), yields=False)
 
 
 def ended(draft: Draft) -> None:

@@ -133,7 +133,9 @@ class JobRecord:
     homes: tuple[tuple[int, ...], ...] = ()  # ranks by virtual host, fixed at the first placement
     target: Target | None = None
     ahead: Ahead | None = None  # copy-ahead of the migration that was asked for
-    asked: int | None = None  # devices, by the last resize; None: as submitted
+    asked: int | None = None  # devices, by its user's last resize; None: the scheduler may choose
+    given: int | None = None  # devices, as the scheduler chose; None: as submitted
+    yields: bool = False  # the scheduler wants its devices: it is cut, and waits for others
     avoid: tuple[str, ...] = ()  # nodes that could not start it
     carries: bool = False  # its devices hold state of the ranks (GPUs), which only a cut moves
     in_place: bool = False  # its nodes cannot dump: suspending only stops it
@@ -196,7 +198,8 @@ class JobRecord:
     @property
     def wanted(self) -> int:
         """How many devices it shall have."""
-        return self.spec.devices if self.asked is None else self.asked
+        given = self.spec.devices if self.given is None else self.given
+        return given if self.asked is None else self.asked
 
     @property
     def devices(self) -> int:
@@ -206,8 +209,13 @@ class JobRecord:
     @property
     def would_resize(self) -> bool:
         """It runs on more or fewer devices than it shall have, and nothing else is under way."""
+        return self.settled and self.devices != self.wanted
+
+    @property
+    def settled(self) -> bool:
+        """It runs, and nothing is under way with it: the scheduler may do something."""
         idle = self.stage is Stage.RUNNING and self.intent is Intent.RUN and self.next is None
-        return idle and not self.unreachable and self.devices != self.wanted
+        return idle and not self.unreachable and not self.yields
 
     @property
     def parked(self) -> tuple[NodePlace, ...]:
@@ -226,6 +234,11 @@ class JobRecord:
     def unreachable(self) -> tuple[str, ...]:
         """Nodes that it is on and that do not answer."""
         return tuple(place.node for place in self.nodes if place.node in self.lost)
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Of the newest snapshot; 0: there is none."""
+        return self.snapshot.nbytes if self.snapshot else 0
 
     def dumped(self, node: str) -> bool:
         """Whether a node's part of the snapshot being made is in the vault."""

@@ -150,7 +150,8 @@ def _reached(draft: Draft) -> None:
     checkpoints.look(draft)
     record = draft.record
     if record.stage is Stage.RUNNING:
-        if record.intent is Intent.SUSPEND or (record.intent is Intent.MIGRATE and record.next is not None):
+        migrates = record.intent is Intent.MIGRATE and record.next is not None
+        if record.intent is Intent.SUSPEND or record.yields or migrates:
             if not ahead.holds(draft):
                 ways.cut(draft)
         elif record.next is not None:

@@ -18,6 +18,7 @@ from midstep.engine.events import (
     ControllerRestarted,
     DeadlinePassed,
     Event,
+    Freed,
     MigrateAsked,
     NodeBack,
     NodeGone,
@@ -25,6 +26,7 @@ from midstep.engine.events import (
     NodeReported,
     NotPlaced,
     Placed,
+    Preempted,
     ResizeAsked,
     ResumeAsked,
     SnapshotCommitted,
@@ -84,6 +86,10 @@ def _apply(draft: Draft, event: Event) -> None:
             asks.resize(draft, event)
         case CancelAsked():
             asks.cancel(draft)
+        case Freed():
+            asks.free(draft)
+        case Preempted():
+            ways.preempt(draft, event)
         case Placed():
             ways.take_placement(draft, event)
         case NotPlaced(reason):

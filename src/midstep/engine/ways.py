@@ -7,7 +7,7 @@ from midstep.engine.deadlines import ATTEMPTS
 from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Stale
-from midstep.engine.events import Placed
+from midstep.engine.events import Placed, Preempted
 from midstep.engine.leaving import abandon, end, give_up, leave_parked, nodes_of
 from midstep.engine.record import Intent, JobRecord
 from midstep.engine.recovery import count, start_over
@@ -25,15 +25,21 @@ def take_placement(draft: Draft, event: Placed) -> None:
     if event.seen != record.version:
         message = f"the plan saw version {event.seen} of job {record.job_id}, which is at {record.version}"
         raise Stale("stale_plan", message, record.shown)
-    moves = record.would_move or record.would_resize
+    moves = record.would_move or record.would_resize or (bool(event.why) and record.settled)
     if not record.waits and not moves:
         raise Stale("stale_plan", f"job {record.job_id} wants no devices: it is {record.shown}", record.shown)
     if record.leftovers.keys() & nodes_of(event.placement):
         raise Stale(
             "stale_plan", f"something of job {record.job_id} is still on one of these nodes", record.shown
         )
+    if event.placement == record.placement and record.stage is not Stage.FROZEN:
+        raise Stale("stale_plan", f"job {record.job_id} is there already", record.shown)
+    if event.why:
+        draft.log("scheduled", event.why)
     draft.log("placed", describe(event.placement))
     draft.set(carries=event.carries)
+    if event.placement.devices != record.wanted:
+        draft.set(**stays(record, event.placement.devices))
     if moves:
         draft.set(next=event.placement, waiting="")
     elif record.stage is Stage.FROZEN:
@@ -48,6 +54,21 @@ def take_placement(draft: Draft, event: Placed) -> None:
             draft.change_move(nbytes=record.snapshot.nbytes)
         draft.set(homes=record.homes or homes_of(event.placement), in_place=event.in_place)
         draft.under_new_epoch(Trigger.PLACED, event.placement, record.snapshot, ran=False, waiting="")
+
+
+def preempt(draft: Draft, event: Preempted) -> None:
+    """Free its devices for others. Raises Stale."""
+    record = draft.record
+    if event.seen != record.version or not record.settled:
+        message = f"the plan saw version {event.seen} of job {record.job_id}, running; it is {record.shown}"
+        raise Stale("stale_plan", f"{message} at version {record.version}", record.shown)
+    draft.log("scheduled", event.why)
+    draft.set(yields=True, attempts=0, waiting=event.why)
+
+
+def stays(record: JobRecord, devices: int) -> dict[str, int]:
+    """Let it have this number from now on, by whoever has the say."""
+    return {"given": devices} if record.asked is None else {"asked": devices}
 
 
 def describe(placement: Placement) -> str:
@@ -70,9 +91,10 @@ def homes_of(placement: Placement) -> tuple[tuple[int, ...], ...]:
 def cut(draft: Draft) -> None:
     """Suspend, or go to the devices that are reserved."""
     record = draft.record
-    kinds = {Intent.MIGRATE: "migrate", Intent.RUN: "resize"}
-    draft.begin_move(kinds.get(record.intent, "suspend"))
-    partly = record.intent is Intent.RUN
+    partly = record.intent is Intent.RUN and not record.yields
+    moves = record.next is not None and record.next.devices == record.devices
+    kinds = {Intent.MIGRATE: "migrate", Intent.RUN: "migrate" if moves else "resize"}
+    draft.begin_move("suspend" if record.yields else kinds.get(record.intent, "suspend"))
     draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}", partly=partly, keeps=False)
 
 
@@ -103,7 +125,7 @@ def commit(draft: Draft) -> None:
     """Every part is in the vault (or the job stands still where it cannot be dumped)."""
     record = draft.record
     if record.in_place and not record.partly:
-        draft.go(Trigger.PARKED)
+        draft.go(Trigger.PARKED, yields=False)
         draft.end_move(ok=True, message="stopped in place: these nodes have no CRIU")
         return
     leader = next(place.node for place in record.nodes if place.index == 0)
@@ -132,7 +154,9 @@ def roll_back(draft: Draft, failure: Failure) -> None:
         draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
         draft.end_move(ok=False, message=failure.message)
         if not again:
-            draft.set(intent=Intent.RUN, next=None, target=None, asked=_size(record))
+            moved = record.partly or record.intent is Intent.MIGRATE
+            kept = stays(record, record.devices) if moved else {}
+            draft.set(intent=Intent.RUN, next=None, target=None, yields=False, **kept)
         elif record.intent is Intent.SUSPEND:
             draft.set(next=None)
     draft.set(failure=failure, partly=False)
@@ -182,8 +206,8 @@ def cannot_hold(draft: Draft, failure: Failure) -> None:
         end(draft, JobState.FAILED, failure)
     elif record.back is not None and record.intent is not Intent.SUSPEND:
         draft.change_move(message=f"{failure.message}; it goes back to where it was")
-        asked = record.back.devices
-        abandon(draft, failure, next=record.back, back=None, intent=Intent.RUN, target=None, asked=asked)
+        kept = stays(record, record.back.devices)
+        abandon(draft, failure, next=record.back, back=None, intent=Intent.RUN, target=None, **kept)
     elif record.source is None:
         nodes = tuple(place.node for place in record.nodes if _failed(record, place.node))
         abandon(draft, failure, avoid=tuple(sorted({*record.avoid, *nodes})))
@@ -206,18 +230,13 @@ def _cannot_switch(draft: Draft, failure: Failure) -> None:
         back, unwanted = record.back, record.placement
         assert unwanted is not None
         draft.under_new_epoch(
-            Trigger.TURNED_BACK, back, record.part, back=None, asked=back.devices, attempts=0, failure=failure
-        )
+            Trigger.TURNED_BACK, back, record.part, back=None, attempts=0, failure=failure,
+            **stays(record, back.devices),
+        )  # fmt: skip
         leave_parked(draft, [place for place in unwanted.nodes if place.node not in nodes_of(back)])
     else:  # those that stayed are no job without the others
         draft.set(attempts=0)
         start_over(draft, failure)
-
-
-def _size(record: JobRecord) -> int | None:
-    """How many devices are asked for after a move came to nothing: no more than it has, if they were its
-    aim."""
-    return record.devices if record.partly or record.intent is Intent.MIGRATE else record.asked
 
 
 def _failed(record: JobRecord, node: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from midstep.model.tiers import Tier
+from midstep.model.tiers import Priority, Tier
 
 
 class JobKind(enum.StrEnum):
@@ -18,12 +18,15 @@ class JobKind(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class CheckpointRule:
     """How often a running job is saved. ``every_s`` None: chosen from what a checkpoint costs and how often
-    processes are lost, and then within the bounds (None: the fleet's)."""
+    processes are lost, and then within the bounds (None: the fleet's). ``keep``: so many of its snapshots
+    stay in the archive while it lives (None: the fleet's); where it is all that is said, the rest is as the
+    fleet does."""
 
     off: bool = False
     every_s: float | None = None
     min_s: float | None = None
     max_s: float | None = None
+    keep: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,14 @@ class JobSpec:
     node: str | None = None  # None: any
     retries: int = 0  # how often it is run again, from its newest snapshot, after it ended badly by itself
     checkpoints: CheckpointRule | None = None  # None: as the fleet does
+    priority: Priority = Priority.MEDIUM
+    project: str = ""  # "team/sub/...", whose quota it is under; '': of nobody in particular
+    min_devices: int = 1  # the scheduler shrinks it no further
+
+    @property
+    def least(self) -> int:
+        """Devices that it has at least while it runs, unless its user says otherwise."""
+        return min(self.min_devices, self.devices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,16 @@
-"""Tiers: what a team is promised."""
+"""What a job is promised, and how urgent it is."""
 
 from __future__ import annotations
 
 import enum
+
+
+class Priority(enum.StrEnum):
+    """Orders the queue within a tier."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
 
 
 class Tier(enum.StrEnum):

@@ -3,6 +3,7 @@
 SimError
     TraceError     the trace
     FleetError     FLEET.yaml
+    CostsError     a calibration file
     UnknownName    a policy or a placement
     Stuck          a policy left jobs waiting for ever, or gave what there is not: a fault of the policy
 """
@@ -24,6 +25,10 @@ class TraceError(SimError):
 
 class FleetError(SimError):
     """A fleet file cannot be meant so; names lines and columns."""
+
+
+class CostsError(SimError):
+    """A calibration file cannot be meant so; names lines and columns."""
 
 
 class UnknownName(SimError):

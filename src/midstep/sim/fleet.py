@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from midstep.sim.failures import Failures
 from midstep.sim.trace import Job, Trace
 
 
@@ -25,11 +26,12 @@ class SimNode:
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """``groups``: cluster -> group -> how many of its nodes a static partition gives it. ``prices``: of a
-    device hour, by type; none: cost is counted in device hours."""
+    device hour, by type; none: cost is counted in device hours. ``failures`` None: no node fails."""
 
     nodes: tuple[SimNode, ...]
     groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     prices: Mapping[str, float] = field(default_factory=dict[str, float])
+    failures: Failures | None = None
 
     @property
     def devices(self) -> int:

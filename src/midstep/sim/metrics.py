@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstep.model.tiers import Tier
-from midstep.sim.core import Outcome, Timeline
+from midstep.sim.guarantees import Kept, Shortfall, hour_fraction, kept, life, under_over_time
+from midstep.sim.outcome import Outcome, Timeline
 from midstep.sim.record import Record
 from midstep.sim.tables import Cell
 
@@ -40,10 +41,11 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One run in figures. Device hours: ``held`` by jobs; of these ``useful`` (they made progress that
-    lasted) and ``lost`` (restarts, moves, work done again); ``idle``: free, between the first submission and
-    the last one, ``idle_waiting``: as many as jobs waited for then. ``utilisation``: over the same span.
-    ``cost``: of all devices until the last job ended, ``useful_cost`` of the useful ones; in the money of
-    FLEET.yaml, or in device hours."""
+    lasted) and ``lost`` (restarts, moves, checkpoints, work done again); ``idle``: free, between the first
+    submission and the last one, ``idle_fit``: of these, in clusters where a waiting job fitted then (all that
+    were free there, were it only for one device; a job fits if the placement would give it devices), and its
+    share of all device time of that span. ``utilisation``: over the same span. ``cost``: of all devices until
+    the last job ended, ``useful_cost`` of the useful ones; in the money of FLEET.yaml, or in device hours."""
 
     jobs: int
     refused: int
@@ -51,18 +53,25 @@ class Summary:
     wait: Spread
     wait_by_tier: dict[str, Spread]
     jct_by_tier: dict[str, Spread]
-    kept_by_tier: dict[str, float]  # share of jobs that had their GPU fraction, over their life
+    kept: dict[str, Kept]  # by tier
     makespan_s: int
     utilisation: float
     held_h: float
     useful_h: float
     lost_h: float
     idle_h: float
-    idle_waiting_h: float
+    idle_fit_h: float
+    idle_fit_share: float
     stops: int
     moves: int
+    cuts: int
     cost: float
     useful_cost: float
+
+    @property
+    def moves_per_job(self) -> float:
+        """How often a job was stopped, moved or cut off, on average."""
+        return (self.stops + self.moves + self.cuts) / self.jobs if self.jobs else 0.0
 
     @property
     def lost_share(self) -> float:
@@ -73,7 +82,8 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class Curves:
     """For charts. Over time: hours since the first submission, devices in use and waited for (means over
-    equal steps). Over jobs: the share of them (0 to 1) that took at most so long."""
+    equal steps), jobs ``under`` their guarantee by tier, stops and moves an hour. Over jobs: the share of
+    them (0 to 1) that took at most so long."""
 
     hours: list[float]
     used: list[float]
@@ -81,6 +91,8 @@ class Curves:
     shares: list[float]
     jct_s: list[float]
     wait_s: dict[str, list[float]]  # by tier
+    under: dict[str, list[float]]  # by tier
+    disturbed: list[float]
 
 
 def done(outcome: Outcome) -> list[Record]:
@@ -90,18 +102,22 @@ def done(outcome: Outcome) -> list[Record]:
 
 def summary(outcome: Outcome) -> Summary:
     """See `Summary`."""
-    records = done(outcome)
+    return figures(outcome)[0]
+
+
+def figures(outcome: Outcome) -> tuple[Summary, Curves]:
+    """Both, with what they have in common found out once."""
+    tiers, short = kept(outcome)
+    return _summary(outcome, tiers), _curves(outcome, short)
+
+
+def _summary(outcome: Outcome, tiers: dict[str, Kept]) -> Summary:
+    records, line = done(outcome), outcome.timeline
     first, last, end = _span(records)
     held = sum(record.held_device_s for record in records)
     lost = sum(record.lost_device_s for record in records)
-    devices = outcome.fleet.devices
-    used = _area(outcome.timeline, outcome.timeline.used, np.array([first, last], dtype=np.float64))[0]
-    span_s = max(1, last - first)
-    wanted = np.minimum(
-        devices - np.asarray(outcome.timeline.used), np.asarray(outcome.timeline.waiting_devices)
-    )
-    waiting = _area(outcome.timeline, wanted.tolist(), np.array([first, last], dtype=np.float64))[0]
-    hours = (end - first) / 3600
+    devices, edges = outcome.fleet.devices, np.array([first, last], dtype=np.float64)
+    used, there, idle = (float(_area(line, v, edges)[0]) for v in (line.used, line.there, line.idle))
     price = sum(outcome.fleet.price(node.device_type) * node.devices for node in outcome.fleet.nodes)
     return Summary(
         jobs=len(records),
@@ -110,23 +126,24 @@ def summary(outcome: Outcome) -> Summary:
         wait=Spread.of([record.wait_s for record in records]),
         wait_by_tier=_by_tier(records, lambda record: record.wait_s),
         jct_by_tier=_by_tier(records, lambda record: record.jct_s),
-        kept_by_tier={tier: _kept(records, tier) for tier in Tier if tier.guarantee},
+        kept=tiers,
         makespan_s=end - first,
-        utilisation=float(used) / (span_s * devices) if devices else 0.0,
+        utilisation=used / there if there else 0.0,
         held_h=held / 3600,
         useful_h=(held - lost) / 3600,
         lost_h=lost / 3600,
-        idle_h=(span_s * devices - float(used)) / 3600,
-        idle_waiting_h=float(waiting) / 3600,
+        idle_h=(there - used) / 3600,
+        idle_fit_h=idle / 3600,
+        idle_fit_share=idle / there if there else 0.0,
         stops=sum(record.stops for record in records),
         moves=sum(record.moves for record in records),
-        cost=price * hours,
+        cuts=sum(record.cuts for record in records),
+        cost=price * (end - first) / 3600,
         useful_cost=price / max(1, devices) * (held - lost) / 3600,
     )
 
 
-def curves(outcome: Outcome) -> Curves:
-    """See `Curves`."""
+def _curves(outcome: Outcome, short: dict[str, list[Shortfall]]) -> Curves:
     records = done(outcome)
     first, _, end = _span(records)
     edges = np.linspace(first, max(end, first + 1), POINTS + 1)
@@ -142,6 +159,8 @@ def curves(outcome: Outcome) -> Curves:
             tier.value: _quantiles([record.wait_s for record in records if record.job.tier is tier], shares)
             for tier in Tier
         },
+        under=under_over_time(short, edges),
+        disturbed=_rounded(_growth(outcome.timeline, edges) / (step_s / 3600), 4),
     )
 
 
@@ -166,9 +185,13 @@ def job_table(outcome: Outcome) -> dict[str, list[Cell]]:
         "wait_s": column(lambda r: r.wait_s),
         "stops": column(lambda r: r.stops),
         "moves": column(lambda r: r.moves),
+        "cuts": column(lambda r: r.cuts),
+        "hour_fraction": column(lambda r: round(hour_fraction(r), 6)),
+        "life_fraction": column(lambda r: round(life(r), 6)),
         "held_device_s": column(lambda r: round(r.held_device_s, 3)),
         "lost_device_s": column(lambda r: round(r.lost_device_s, 3)),
         "refused": column(lambda r: r.refused, False),
+        "without_guarantee": column(lambda r: r.unguaranteed, False),
     }
 
 
@@ -190,12 +213,6 @@ def _by_tier(records: Sequence[Record], value: Callable[[Record], float]) -> dic
     }
 
 
-def _kept(records: Sequence[Record], tier: Tier) -> float:
-    own = [record for record in records if record.job.tier is tier]
-    kept = [r for r in own if r.jct_s == 0 or r.job.duration_s / r.jct_s >= tier.guarantee]
-    return len(kept) / len(own) if own else 1.0
-
-
 def _area(line: Timeline, values: Sequence[float], edges: Floats) -> Floats:
     """Of a step function, between the edges."""
     at = np.asarray(line.at_s, dtype=np.float64)
@@ -204,6 +221,12 @@ def _area(line: Timeline, values: Sequence[float], edges: Floats) -> Floats:
         return np.zeros(len(edges) - 1)
     sums = np.concatenate([[0.0], np.cumsum(np.diff(at) * steps[:-1])])
     return np.diff(np.interp(edges, at, sums))
+
+
+def _growth(line: Timeline, edges: Floats) -> Floats:
+    """Of the count of stops and moves, between the edges."""
+    counts = np.concatenate([[0], np.asarray(line.disturbed, dtype=np.float64)])
+    return np.diff(counts[np.searchsorted(np.asarray(line.at_s), edges, "right")])
 
 
 def _quantiles(values: Sequence[float], shares: Floats) -> list[float]:

@@ -39,13 +39,19 @@ class Grant:
 
 @dataclass(slots=True)
 class News:
-    """What happened at one moment, in this order: jobs ended (the devices that they had are free now), jobs
-    arrived. ``records``: of all jobs, by index; to be read only."""
+    """What happened at one moment, in this order: jobs ended (the devices that they had are free now), nodes
+    came ``back``, nodes failed (``lost``; both by the fleet's numbering), which ``cut`` jobs off: they wait
+    again, and all devices that they had are free, but for those of lost nodes; jobs arrived. A node's devices
+    go and come as a whole: a lost one gives nothing until it is back. ``records``: of all jobs, by index; to
+    be read only."""
 
     now_s: int
     ended: list[tuple[Job, Grant]]
     arrived: list[Job]
     records: Sequence[Record]
+    back: list[int] = field(default_factory=list[int])
+    lost: list[int] = field(default_factory=list[int])
+    cut: list[tuple[Job, Grant]] = field(default_factory=list[tuple[Job, Grant]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,37 @@ class Move:
     rate: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """A waiting job is not admitted. ``for_good``: it is turned away, and never runs; else it is only told
+    that it has no guarantee, and may run on what is left, as best effort does. ``why``: for its user."""
+
+    job: Job
+    why: str
+    for_good: bool = False
+
+
+Action = Start | Stop | Move | Decline
+
+
 @dataclass(slots=True)
 class Orders:
     """Carried out in this order. ``wake_s``: decide again then at the latest."""
 
-    actions: list[Start | Stop | Move] = field(default_factory=list[Start | Stop | Move])
+    actions: list[Action] = field(default_factory=list[Action])
     wake_s: int | None = None
+
+
+def settle(placer: Placer, news: News) -> None:
+    """Bring a placement up to date: what ended and what was cut off gives back, lost nodes are gone."""
+    for job, grant in news.ended:
+        placer.give_back(job, grant)
+    for job, grant in news.cut:
+        placer.give_back(job, grant)
+    for node in news.back:
+        placer.regain(node)
+    for node in news.lost:
+        placer.lose(node)
 
 
 class SimPolicy(Protocol):
@@ -105,8 +136,25 @@ class Placer(Protocol):
         """Take devices for a job; None: it does not fit now, and nothing is taken."""
         ...
 
+    def take(self, job: Job, grant: Grant) -> Grant:
+        """Those devices, whoever chose them. They are free. The answer is what is given back later: it says
+        which devices they are, where that matters."""
+        ...
+
     def give_back(self, job: Job, grant: Grant) -> None:
         """They are free again."""
+        ...
+
+    def fits(self, job: Job) -> bool:
+        """`place` would answer, now."""
+        ...
+
+    def lose(self, node: int) -> None:
+        """A node of which nothing is taken gives no more, by the fleet's numbering; others' are ignored."""
+        ...
+
+    def regain(self, node: int) -> None:
+        """It is there again, and free."""
         ...
 
     def possible(self, job: Job) -> str:

@@ -71,6 +71,21 @@ class Shelf:
         self.by_free[after] |= bit
         self.free += devices
 
+    def lose(self, node: int) -> None:
+        """A node with all its devices free is gone."""
+        size = self.sizes[node]
+        assert self.left[node] == size, "a node is lost that has jobs"
+        self.by_free[size] &= ~(1 << node)
+        self.left[node] = 0
+        self.free -= size
+        self.total -= size
+
+    def regain(self, node: int) -> None:
+        """It is back."""
+        self.total += self.sizes[node]
+        self.by_free[0] &= ~(1 << node)
+        self.change(node, self.sizes[node])
+
 
 class Pool:
     """Consolidated placement in one cluster; a `Placer`."""
@@ -121,6 +136,30 @@ class Pool:
                 names = self._names[kind]
                 return Grant(tuple(names[place] for place, _ in found), tuple(count for _, count in found))
         return None
+
+    def fits(self, job: Job) -> bool:
+        """See `Placer`."""
+        return job.devices == 0 or any(
+            shelf.find(job.devices) is not None
+            for kind, shelf in self._shelves.items()
+            if not job.device_types or kind in job.device_types
+        )
+
+    def take(self, job: Job, grant: Grant) -> Grant:
+        """See `Placer`."""
+        for node, count in zip(grant.nodes, grant.counts):
+            self._shelves[self._kinds[node]].change(self._places[node], -count)
+        return grant
+
+    def lose(self, node: int) -> None:
+        """See `Placer`."""
+        if node in self._kinds:
+            self._shelves[self._kinds[node]].lose(self._places[node])
+
+    def regain(self, node: int) -> None:
+        """See `Placer`."""
+        if node in self._kinds:
+            self._shelves[self._kinds[node]].regain(self._places[node])
 
     def give_back(self, job: Job, grant: Grant) -> None:
         """They are free again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from midstep.sim.trace import Job
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from midstep.sim.policy import Grant
 
 NEVER = -1
+Stretch = tuple[int, float, float]
 
 
 @dataclass(slots=True)
@@ -32,7 +33,12 @@ class Record:
     lost_device_s: float = 0.0  # of that, without progress or done again
     stops: int = 0
     moves: int = 0
+    cuts: int = 0  # how often a node of it failed
+    broken: bool = False  # the last stretch ended so
     refused: str = ""  # it was not admitted, and why
+    unguaranteed: str = ""  # it was admitted without a guarantee, and why
+    # Stretches that are over, of progress that lasted: from, until, at what rate.
+    stretches: list[Stretch] = field(default_factory=list[Stretch])
 
     def left_at(self, now_s: int) -> float:
         """Work that is left at a moment."""
@@ -43,6 +49,20 @@ class Record:
     def run_at(self, now_s: int) -> int:
         """Time with devices up to a moment."""
         return self.run_s + (now_s - self.granted_s if self.grant is not None else 0)
+
+    def remember(self, now_s: int) -> None:
+        """The present stretch is over."""
+        if now_s > self.since_s:
+            self.stretches.append((self.since_s, now_s, self.rate))
+
+    def forget(self, work_s: float) -> None:
+        """So much of the newest progress is to be done again."""
+        while work_s > 0 and self.stretches:
+            from_s, until_s, rate = self.stretches.pop()
+            done_s = (until_s - from_s) * rate
+            if done_s > work_s:
+                self.stretches.append((from_s, until_s - work_s / rate, rate))
+            work_s -= done_s
 
     @property
     def jct_s(self) -> int:

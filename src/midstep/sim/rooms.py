@@ -92,6 +92,25 @@ class Rooms:
         """Back."""
         self._change(place, ask, which, 1)
 
+    def close(self, place: int) -> None:
+        """A node gives nothing any more; all of it is free."""
+        there = self.devices[place] >= 0
+        self.total -= int(there.sum())
+        self.devices[place][there] = 0
+        self.left[place] = 0
+        self.cpu[place] = -1  # fewer than anybody asks for: nobody fits
+
+    def reopen(self, place: int, empty: Rooms) -> None:
+        """As it is in ``empty``."""
+        self.total += int((empty.devices[place] >= 0).sum())
+        for mine, full in (
+            (self.cpu, empty.cpu),
+            (self.mem, empty.mem),
+            (self.devices, empty.devices),
+            (self.left, empty.left),
+        ):
+            mine[place] = full[place]
+
     def _change(self, place: int, ask: Ask, which: tuple[int, ...], sign: int) -> None:
         self.cpu[place] += sign * ask.cpu_milli
         self.mem[place] += sign * ask.mem_mib

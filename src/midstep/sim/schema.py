@@ -16,6 +16,7 @@ REQUIRED = ("job_id", "submit_s", "duration_s", "gpus")
 OPTIONAL = ("gpu_type", "user", "group", "cluster", "status", "cpu", "mem_gib", "tier", "estimate_s")
 SHOWN = 10  # problems
 YEARS_10_S, MANY_DEVICES = 10 * 366 * 86400, 1_000_000
+MANY_CPUS, MUCH_GIB = 10_000_000, 100_000_000
 HINT = "docs/replay-a-trace.md describes traces"
 
 
@@ -59,8 +60,8 @@ def read(table: Table, name: str) -> Trace:
     duration = _whole(table, "duration_s", problems, YEARS_10_S)
     size = [_size(row, value, problems) for row, value in enumerate(_numbers(table, "gpus", problems))]
     estimate = _whole(table, "estimate_s", problems, YEARS_10_S, required=False)
-    cpus = _numbers(table, "cpu", problems, required=False)
-    memory = _numbers(table, "mem_gib", problems, required=False)
+    cpus = _amounts(table, "cpu", problems, MANY_CPUS)
+    memory = _amounts(table, "mem_gib", problems, MUCH_GIB)
     tiers = [_tier(row, value, problems) for row, value in enumerate(_texts(table, "tier"))]
     texts = {column: _texts(table, column) for column in ("user", "group", "cluster", "status", "gpu_type")}
     ids = _texts(table, "job_id")
@@ -117,6 +118,14 @@ def _number(row: int, column: str, cell: Cell, problems: Problems, required: boo
         problems.add(row, column, f"expected a number of 0 or more, got {cell}")
         return 0.0
     return value
+
+
+def _amounts(table: Table, column: str, problems: Problems, most: int) -> list[float]:
+    found = _numbers(table, column, problems, required=False)
+    for row, value in enumerate(found):
+        if value > most:
+            problems.add(row, column, f"expected at most {most}, got {value:g}")
+    return found
 
 
 def _whole(table: Table, column: str, problems: Problems, most: int, required: bool = True) -> list[int]:

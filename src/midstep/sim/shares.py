@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -90,8 +91,43 @@ class Shares:
     def give_back(self, job: Job, grant: Grant) -> None:
         """They are free again."""
         which = iter(grant.which)
-        for node, count, ask in zip(grant.nodes, grant.counts, self._steps(job)):
-            self._back(self.rooms.place_of[node], ask, tuple(next(which) for _ in range(count)))
+        for node, ask in zip(grant.nodes, _parts(job, grant.counts)):
+            self._back(self.rooms.place_of[node], ask, tuple(next(which) for _ in range(ask.devices)))
+
+    def fits(self, job: Job) -> bool:
+        """See `Placer`."""
+        steps = self._steps(job)
+        if len(steps) == 1:
+            return bool(self.rooms.fits(steps[0]).any())
+        trial = self.copy()
+        return trial.place(job) is not None
+
+    def take(self, job: Job, grant: Grant) -> Grant:
+        """See `Placer`. Where the grant does not say which devices: the first that are free."""
+        which = iter(grant.which)
+        taken: list[int] = []
+        for node, ask in zip(grant.nodes, _parts(job, grant.counts)):
+            place = self.rooms.place_of[node]
+            free = np.flatnonzero(self.rooms.devices[place] >= max(1, ask.milli))
+            here = [next(which) for _ in range(ask.devices)] if grant.which else [int(i) for i in free]
+            taken += here[: ask.devices]
+            self.rooms.take(place, ask, tuple(here[: ask.devices]))
+            self._score.changed(place)
+        return replace(grant, which=tuple(taken))
+
+    def lose(self, node: int) -> None:
+        """See `Placer`."""
+        place = self.rooms.place_of.get(node)
+        if place is not None:
+            self.rooms.close(place)
+            self._score.changed(place)
+
+    def regain(self, node: int) -> None:
+        """See `Placer`."""
+        place = self.rooms.place_of.get(node)
+        if place is not None:
+            self.rooms.reopen(place, self._empty)
+            self._score.changed(place)
 
     def possible(self, job: Job) -> str:
         """See `Placer`."""
@@ -104,7 +140,7 @@ class Shares:
                 return (
                     f"asks for {job.size:g} devices, {job.cpus:g} processors and {job.mem_gib:g} GiB"
                     f"{' of ' + '|'.join(job.device_types) if job.device_types else ''}; no nodes have them"
-                    f" (at most {most} devices on a node, {self.total} in all)"
+                    f" (at most {most} devices on a node, {self._empty.total} in all)"
                 )
             if len(steps) > 1:
                 free[ok[0]] = False
@@ -135,6 +171,17 @@ class Shares:
     def _back(self, place: int, ask: Ask, which: tuple[int, ...]) -> None:
         self.rooms.give(place, ask, which)
         self._score.changed(place)
+
+
+def _parts(job: Job, counts: tuple[int, ...]) -> list[Ask]:
+    """What a job takes of each node, with so many devices of it."""
+    ask = ask_of(job)
+    if counts == (ask.devices,):
+        return [ask]
+    whole = max(1, ask.devices)
+    return [
+        Ask(ask.cpu_milli * n // whole, ask.mem_mib * n // whole, n, ask.milli, ask.types) for n in counts
+    ]
 
 
 class Random:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from midstep.sim.catalogue import prepare
 from midstep.sim.core import Progress
+from midstep.sim.costs import STATED, Costs
+from midstep.sim.failures import Failures
 from midstep.sim.fleet import Fleet, offered_load
-from midstep.sim.metrics import Curves, Summary, curves, job_table, summary
+from midstep.sim.metrics import Curves, Summary, figures, job_table
 from midstep.sim.tables import Cell
 from midstep.sim.trace import Trace, under_load
 
@@ -24,6 +26,17 @@ class Case:
     placement: str = "consolidate"
     load: float = 1.0
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all cases share: costs as measured or stated, nodes that fail or do not."""
+
+    costs: Costs = STATED
+    failures: Failures | None = None
+
+
+PLAIN = Setting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +70,17 @@ def labels(chosen: Sequence[Case]) -> list[str]:
 
 
 def run_case(
-    trace: Trace, fleet: Fleet, case: Case, want_jobs: bool = False, progress: Progress | None = None
+    trace: Trace,
+    fleet: Fleet,
+    case: Case,
+    want_jobs: bool = False,
+    progress: Progress | None = None,
+    setting: Setting = PLAIN,
 ) -> Result:
     """One run, from beginning to end."""
     loaded = under_load(trace, case.load)
-    core = prepare(fleet, loaded, case.policy, case.placement, case.seed)
+    terms = (setting.costs, setting.failures)
+    core = prepare(fleet, loaded, case.policy, case.placement, case.seed, *terms)
     outcome = core.run(progress)
     core.check()
     refused: dict[str, int] = {}
@@ -69,7 +88,7 @@ def run_case(
         if record.refused:
             refused[record.refused] = refused.get(record.refused, 0) + 1
     table = job_table(outcome) if want_jobs else {}
-    return Result(case, offered_load(fleet, loaded), summary(outcome), curves(outcome), refused, table)
+    return Result(case, offered_load(fleet, loaded), *figures(outcome), refused, table)
 
 
 def run_cases(
@@ -79,29 +98,32 @@ def run_cases(
     workers: int = 1,
     want_jobs: bool = False,
     progress: Callable[[Case], Progress] | None = None,
+    setting: Setting = PLAIN,
 ) -> Iterator[Result]:
     """In the order of the cases, each as soon as it is there. With one worker, or one case, in this process;
     only then ``progress`` is told how far a case is."""
     if workers <= 1 or len(chosen) <= 1:
         for case in chosen:
-            yield run_case(trace, fleet, case, want_jobs, progress(case) if progress else None)
+            yield run_case(trace, fleet, case, want_jobs, progress(case) if progress else None, setting)
         return
     # Started afresh, not forked: the caller may have threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(chosen)), context, initializer=_begin, initargs=(trace, fleet, want_jobs)
+        min(workers, len(chosen)), context, initializer=_begin, initargs=(trace, fleet, want_jobs, setting)
     ) as pool:
         yield from pool.map(_run, chosen)
 
 
-_given: tuple[Trace, Fleet, bool] | None = None  # of a worker: sent once, not with every case
+# Of a worker: sent once, not with every case.
+_given: tuple[Trace, Fleet, bool, Setting] | None = None
 
 
-def _begin(trace: Trace, fleet: Fleet, want_jobs: bool) -> None:
+def _begin(trace: Trace, fleet: Fleet, want_jobs: bool, setting: Setting) -> None:
     global _given
-    _given = (trace, fleet, want_jobs)
+    _given = (trace, fleet, want_jobs, setting)
 
 
 def _run(case: Case) -> Result:
     assert _given is not None
-    return run_case(_given[0], _given[1], case, _given[2])
+    trace, fleet, want_jobs, setting = _given
+    return run_case(trace, fleet, case, want_jobs, setting=setting)

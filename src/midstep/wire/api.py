@@ -15,6 +15,7 @@
 | GET /v1/jobs/{job}/files | -> tar stream of the work directory: of an ended or suspended job |
 | GET /v1/nodes | -> list[NodeView] |
 | GET /v1/events?job=&after=0&limit= | -> list[EventView], oldest first |
+| GET /v1/queue, /v1/jobs/{job}/why, /v1/quotas, ... | the scheduler: wire/schedule.py |
 | WS /v1/agents | wire/agent.py |
 | GET /v1/internal/blobs/{blob} | for agents: raw bytes |
 | GET /v1/internal/vault/{region}/{snapshot} | for agents: an archived manifest; 202: still being archived |
@@ -30,7 +31,8 @@ from dataclasses import dataclass, field
 
 from midstep.model.job import CheckpointRule, JobKind
 from midstep.model.phase import Stall, StepTiming
-from midstep.model.tiers import Tier
+from midstep.model.tiers import Priority, Tier
+from midstep.wire.schedule import FractionView
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class JobRequest:
     devices: int | None = None
     ranks: int | None = None
     name: str = ""
-    tier: Tier = Tier.STANDARD
+    tier: Tier | None = None  # None: standard if that can be promised, else basic
     kind: JobKind = JobKind.TRAIN
     device_type: str | None = None
     env: dict[str, str] = field(default_factory=dict[str, str])
@@ -80,6 +82,10 @@ class JobRequest:
     retries: int = 0
     checkpoints: CheckpointRule | None = None
     from_snapshot: str | None = None
+    priority: Priority = Priority.MEDIUM
+    project: str = ""
+    min_devices: int | None = None  # None: 1
+    elastic: bool = True  # False: exactly as many as it asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,11 @@ class MigrateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResizeRequest:
-    """How many devices from now on, from 1 to the world size; ``to``: the name of a node or region, to move
-    there at the same time.
+    """How many devices from now on, from 1 to the world size, None: as the scheduler sees fit; ``to``: the
+    name of a node or region, to move there at the same time.
     """
 
-    devices: int
+    devices: int | None = None
     to: str | None = None
 
 
@@ -130,7 +136,8 @@ class MoveView:
 @dataclass(frozen=True, slots=True)
 class CheckpointView:
     """How a running job is saved. ``every_s`` None: it is not; ``why`` says what decided. ``pause_s``: what
-    one costs; ``next_s``: when the next one is due; ``at_risk_s``: how much work would be lost now.
+    one costs; ``next_s``: when the next one is due; ``at_risk_s``: how much work would be lost now;
+    ``keep``: so many snapshots stay in the archive.
     """
 
     every_s: float | None = None
@@ -139,6 +146,7 @@ class CheckpointView:
     next_s: float | None = None
     at_risk_s: float = 0.0
     taken: int = 0
+    keep: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,78 +181,11 @@ class JobView:
     devices_wanted: int = 0  # that it shall have: by the last resize, else `devices`
     checkpoints: CheckpointView = CheckpointView()
     older_snapshot: str = ""  # used if `snapshot` is damaged
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryView:
-    """Bytes of the rank that has most, by kind; ``resident`` of all ranks' processes together."""
-
-    parameters: int = 0
-    optimizer: int = 0
-    gradients: int = 0
-    other: int = 0  # activations, buffers, the interpreter and its libraries
-    shared: int = 0  # of parameters and optimizer state: lie once on the device for all ranks there
-    device_peak: int = 0  # the most that tensors had on a rank's GPUs at once
-    resident: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SizeView:
-    """What the job does on so many devices. ``efficiency``: steps a second and device, to the best of all
-    sizes that were seen."""
-
-    devices: int
-    steps_per_s: float
-    efficiency: float
-    measured_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class SharesView:
-    """What ranks do with their time, each from 0 to 1; queueing (for a turn on the device) is part of
-    waiting."""
-
-    computing: float = 0.0
-    reducing: float = 0.0
-    waiting: float = 0.0
-    queueing: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PointView:
-    """One reading of the short history that is kept in memory."""
-
-    at_s: float
-    steps_per_s: float
-    shares: SharesView
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsView:
-    """What a job does with its devices, measured without its help. ``steps_per_s`` and ``shares`` are of the
-    last seconds, None while nothing is measured; ``counted``: steps are those of an optimizer, or (up to a
-    constant factor) the rhythm of collectives, or none were seen ('').
-    """
-
-    job_id: str
-    name: str = ""
-    state: str = ""
-    devices: int = 0
-    world_size: int = 0
-    at_s: float | None = None  # of the last reading
-    steps: int = 0
-    counted: str = ""
-    steps_per_s: float | None = None
-    shares: SharesView | None = None
-    reduced_bytes: int = 0  # that ranks gave to reductions, all together
-    reduced_bytes_per_s: float | None = None
-    computing_s: float = 0.0  # of all ranks together, so are the next three
-    reducing_s: float = 0.0
-    waiting_s: float = 0.0
-    queueing_s: float = 0.0
-    memory: MemoryView = field(default_factory=MemoryView)
-    sizes: tuple[SizeView, ...] = ()
-    history: tuple[PointView, ...] = ()
+    priority: Priority = Priority.MEDIUM
+    project: str = ""
+    min_devices: int = 1
+    pinned: bool = False  # its user said how many devices: the scheduler does not change the number
+    received: FractionView = field(default_factory=FractionView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +221,7 @@ class NodeView:
     last_seen_s: float
     freezes_in_place: bool
     devices: tuple[DeviceView, ...]
+    cordoned: bool = False  # nothing new is placed there
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from bisect import bisect_left, insort
 from collections import deque
 from itertools import islice
 
-from midstep.sim.policy import Grant, News, Orders, Placer, Start
+from midstep.sim.policy import Grant, News, Orders, Placer, Start, settle
+from midstep.sim.rivals.again import overhead_s
 from midstep.sim.trace import Job
 
 DEPTH = 500  # how many waiting jobs are looked at (Slurm's bf_max_job_test)
@@ -32,24 +33,28 @@ class Easy:
     def decide(self, news: News) -> Orders:
         """See `SimPolicy`."""
         orders = Orders()
-        for job, grant in news.ended:
-            self._placer.give_back(job, grant)
+        settle(self._placer, news)
+        for job, _ in (*news.ended, *news.cut):
             key = (self._should.pop(job.index), job.index)
             del self._running[bisect_left(self._running, key, key=lambda entry: entry[:2])]
+        if news.cut:
+            self._queue = deque(sorted((*self._queue, *(job for job, _ in news.cut)), key=_turn))
         self._queue.extend(news.arrived)
         while self._queue and (grant := self._placer.place(self._queue[0])) is not None:
-            self._start(self._queue.popleft(), grant, news.now_s, orders)
+            self._start(self._queue.popleft(), grant, news, orders)
         if len(self._queue) > 1 and self._placer.free:
-            self._backfill(news.now_s, orders)
+            self._backfill(news, orders)
         return orders
 
-    def _start(self, job: Job, grant: Grant, now_s: int, orders: Orders) -> None:
-        end_s = now_s + (job.estimate_s or job.duration_s)
+    def _start(self, job: Job, grant: Grant, news: News, orders: Orders) -> None:
+        again_s = overhead_s(news.records[job.index])
+        end_s = news.now_s + again_s + (job.estimate_s or job.duration_s)
         self._should[job.index] = end_s
         insort(self._running, (end_s, job.index, job, grant), key=lambda entry: entry[:2])
-        orders.actions.append(Start(job, grant))
+        orders.actions.append(Start(job, grant, again_s))
 
-    def _backfill(self, now_s: int, orders: Orders) -> None:
+    def _backfill(self, news: News, orders: Orders) -> None:
+        now_s = news.now_s
         plan: tuple[int, Placer] | None = None  # made when the first one is met that fits now
         started: set[int] = set()
         refused: set[int] = set()  # sizes that do not fit now
@@ -69,7 +74,7 @@ class Easy:
                 self._placer.give_back(job, grant)
                 continue
             started.add(job.index)
-            self._start(job, grant, now_s, orders)
+            self._start(job, grant, news, orders)
         if started:
             self._queue = deque(job for job in self._queue if job.index not in started)
 
@@ -83,3 +88,7 @@ class Easy:
             if free >= first.devices and then.place(first) is not None:
                 return max(end_s, now_s), then
         return now_s, then
+
+
+def _turn(job: Job) -> int:
+    return job.index

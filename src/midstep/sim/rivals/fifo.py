@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from midstep.sim.policy import News, Orders, Placer, Start
+from midstep.sim.policy import News, Orders, Placer, Start, settle
+from midstep.sim.rivals.again import overhead_s
 from midstep.sim.trace import Job
 
 
@@ -22,9 +23,8 @@ class StrictQueue:
 
     def decide(self, news: News) -> Orders:
         """See `SimPolicy`."""
-        for job, grant in news.ended:
-            self._placer.give_back(job, grant)
-        for job in news.arrived:
+        settle(self._placer, news)
+        for job in (*(job for job, _ in news.cut), *news.arrived):
             heappush(self._queue, (self._key(job), job.index, job))
         orders = Orders()
         while self._queue:
@@ -33,7 +33,7 @@ class StrictQueue:
             if grant is None:
                 break
             heappop(self._queue)
-            orders.actions.append(Start(job, grant))
+            orders.actions.append(Start(job, grant, overhead_s(news.records[job.index])))
         return orders
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from heapq import heappop, heappush
 
-from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop
+from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop, settle
+from midstep.sim.rivals.again import overhead_s
 from midstep.sim.rivals.srtf import checkpoint_s
 from midstep.sim.trace import Job
 
@@ -36,36 +37,50 @@ class Las:
         self._leaves: list[
             tuple[int, int]
         ] = []  # (moment, index): leaves the first queue, if nothing changes
+        self._asked = 0  # devices, of all in `_active`
 
     def decide(self, news: News) -> Orders:
         """See `SimPolicy`."""
         now_s, orders = news.now_s, Orders()
-        for job, grant in news.ended:
-            self._placer.give_back(job, grant)
+        settle(self._placer, news)
+        for job, _ in news.cut:
+            self._pause(job, now_s)
+        for job, _ in news.ended:
             self._remove(job)
+            self._asked -= job.devices
             for table in (self._grants, self._had, self._from):
                 table.pop(job.index, None)
         for job in news.arrived:
             self._add((0, now_s, job.index, job))
+            self._asked += job.devices
         self._demote(now_s)
         chosen, stopped = self._choose()
         for job in stopped:
-            self._placer.give_back(job, self._grants.pop(job.index))
-            self._had[job.index] = self._service(job, now_s)
-            del self._from[job.index]
+            self._placer.give_back(job, self._grants[job.index])
+            self._pause(job, now_s)
             orders.actions.append(Stop(job, checkpoint_s(job)))
         for job in chosen:
             grant = self._placer.place(job)
             if grant is None:
                 continue
             self._grants[job.index], self._from[job.index] = grant, now_s
-            orders.actions.append(Start(job, grant))
+            orders.actions.append(Start(job, grant, overhead_s(news.records[job.index])))
             self._expect(job, now_s)
         orders.wake_s = self._next_leave(now_s)
         return orders
 
+    def _pause(self, job: Job, now_s: int) -> None:
+        """It has no devices any more."""
+        del self._grants[job.index]
+        self._had[job.index] = self._service(job, now_s)
+        del self._from[job.index]
+
     def _choose(self) -> tuple[list[Job], list[Job]]:
         quota = self._placer.total
+        if self._asked < quota:  # all of them
+            if len(self._grants) == len(self._active):
+                return [], []
+            return [job for _, _, index, job in self._active if index not in self._grants], []
         chosen: list[Job] = []
         kept: set[int] = set()
         for _, _, index, job in self._active:

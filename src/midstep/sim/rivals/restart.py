@@ -15,12 +15,12 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 
 from midstep.model.tiers import Tier
-from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop
+from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop, settle
 from midstep.sim.record import Record
+from midstep.sim.rivals.again import RESTART_S
 from midstep.sim.trace import Job
 
 CHECKPOINT_S = 3600
-RESTART_S = 60
 DEPTH = 500  # how many waiting jobs are looked at
 _RANK = {Tier.PREMIUM: 0, Tier.STANDARD: 1, Tier.BASIC: 2}
 Entry = tuple[int, int, Job]  # tier, index, the job
@@ -43,15 +43,19 @@ class Restart:
     def decide(self, news: News) -> Orders:
         """See `SimPolicy`."""
         orders = Orders()
-        for job, grant in news.ended:
-            self._placer.give_back(job, grant)
+        settle(self._placer, news)
+        for job, _ in (*news.ended, *news.cut):
             del self._running[job.index]
             self._count(job, -job.size)
+        for job, _ in news.cut:
+            insort(self._waiting, (_RANK[job.tier], job.index, job))
         arrived = [(_RANK[job.tier], job.index, job) for job in news.arrived]
         for entry in arrived:
             insort(self._waiting, entry)
         # Whoever found no place before finds none now, unless something has become free.
-        candidates = self._waiting[:DEPTH] if news.ended or self._again else sorted(arrived)
+        candidates = (
+            self._waiting[:DEPTH] if news.ended or news.cut or news.back or self._again else sorted(arrived)
+        )
         self._again = False
         failed: dict[tuple[str, tuple[str, ...]], int] = {}  # the smallest of a group that found no place
         tried: set[str] = set()  # groups whose first job in need could not be helped: once a moment
@@ -75,7 +79,8 @@ class Restart:
         del self._waiting[bisect_left(self._waiting, (_RANK[job.tier], job.index), key=lambda e: e[:2])]
         self._running[job.index] = (news.now_s, job, grant)
         self._count(job, job.size)
-        again = news.records[job.index].stops > 0
+        record = news.records[job.index]
+        again = record.stops > 0 or record.cuts > 0
         orders.actions.append(Start(job, grant, overhead_s=RESTART_S if again else 0))
 
     def _reclaim(self, job: Job, news: News, orders: Orders) -> Grant | None:

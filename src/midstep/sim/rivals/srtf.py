@@ -8,9 +8,11 @@ count. A job gives its devices back one second after its work is done.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 
-from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop
+from midstep.sim.policy import Grant, News, Orders, Placer, Start, Stop, settle
+from midstep.sim.rivals.again import overhead_s
 from midstep.sim.trace import Job
 
 Entry = tuple[int, int, Job]  # what orders it, when it came into its list, the job
@@ -37,16 +39,22 @@ class Srtf:
         self._entries: dict[int, Entry] = {}  # of the running ones
         self._grants: dict[int, Grant] = {}
         self._count = 0
+        self._asked = 0  # devices, of all that wait or run
 
     def decide(self, news: News) -> Orders:
         """See `SimPolicy`. After a change it looks again a second later: what was stopped has more work left
         then, so others may be chosen."""
         now_s, orders = news.now_s, Orders()
-        for job, grant in news.ended:
-            self._placer.give_back(job, grant)
+        settle(self._placer, news)
+        for job, _ in news.ended:
             self._forget(job)
+            self._asked -= job.devices
+        for job, _ in news.cut:
+            self._forget(job)
+            insort(self._waiting, (math.ceil(news.records[job.index].left_s), self._next(), job))
         for job in news.arrived:
             insort(self._waiting, (job.duration_s, self._next(), job))
+            self._asked += job.devices
         chosen, stopped = self._choose(now_s)
         for entry in stopped:
             job = entry[2]
@@ -60,10 +68,11 @@ class Srtf:
             if grant is None:
                 continue
             del self._waiting[bisect_left(self._waiting, entry)]
-            running = (now_s + entry[0], self._next(), job)
+            again_s = overhead_s(news.records[job.index])
+            running = (now_s + again_s + entry[0], self._next(), job)
             insort(self._running, running)
             self._entries[job.index], self._grants[job.index] = running, grant
-            orders.actions.append(Start(job, grant))
+            orders.actions.append(Start(job, grant, again_s))
         if orders.actions:
             orders.wake_s = now_s + 1
         return orders
@@ -71,6 +80,8 @@ class Srtf:
     def _choose(self, now_s: int) -> tuple[list[Entry], list[Entry]]:
         """Waiting ones that shall run, running ones that shall not. Of equal ones those that wait first."""
         quota = self._placer.total
+        if self._asked < quota:  # all of them
+            return self._waiting.copy(), []
         chosen: list[Entry] = []
         stopped: list[Entry] = []
         waiting, running = self._waiting, self._running

@@ -55,6 +55,7 @@ class FleetPlan:
     version: int = 1
     checkpoints: CheckpointRule | None = None  # None: the controller's own rule
     lost_node_s: float | None = None
+    rest_s: float | None = None  # for how long a job that was moved is left alone
 
     @property
     def url(self) -> str:

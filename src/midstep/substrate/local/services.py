@@ -55,6 +55,8 @@ def write_configs(paths: StatePaths, plan: FleetPlan, criu: Path | None) -> None
         controller["checkpoints"] = asdict(plan.checkpoints)
     if plan.lost_node_s is not None:
         controller["lost_node_s"] = plan.lost_node_s
+    if plan.rest_s is not None:
+        controller["rest_s"] = plan.rest_s
     write_private(paths.config(CONTROLLER), controller)
     for node in plan.nodes:
         paths.node(node.name).mkdir(exist_ok=True)

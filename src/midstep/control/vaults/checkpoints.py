@@ -10,6 +10,7 @@ from midstep.engine.record import JobRecord
 from midstep.model.job import CheckpointRule
 from midstep.model.lifecycle import Stage
 from midstep.policy.intervals import interval, loss_rate
+from midstep.vault.archive.retention import KEEP
 from midstep.wire.api import CheckpointView
 
 _MOST_DOUBLINGS = 6
@@ -34,7 +35,10 @@ class Timetable:
         if record.in_place:
             return None, "none: its nodes have no CRIU"
         nodes = len(record.nodes) or 1
-        found = interval(record.spec.checkpoints, self.rule, record.saves.pause_s, nodes, self.rate)
+        own = record.spec.checkpoints
+        if own is not None and own == CheckpointRule(keep=own.keep) and own.keep is not None:
+            own = None
+        found = interval(own, self.rule, record.saves.pause_s, nodes, self.rate)
         if found.seconds is None or not record.saves.refused:
             return found.seconds, found.why
         times = record.saves.refused
@@ -62,8 +66,20 @@ class Timetable:
         runs = record.placement is not None and record.ran and not record.shown.ended
         at_risk_s = max(0.0, now_s - saves.since_s) if runs and saves.since_s is not None else 0.0
         return CheckpointView(
-            every_s, why, saves.pause_s, self.next_s(record), at_risk_s, saves.taken - saves.refused
+            every_s,
+            why,
+            saves.pause_s,
+            self.next_s(record),
+            at_risk_s,
+            saves.taken - saves.refused,
+            kept(record.spec.checkpoints, self.rule),
         )
+
+
+def kept(rule: CheckpointRule | None, fleet: CheckpointRule) -> int:
+    """How many of a living job's snapshots stay in the archive."""
+    own = rule.keep if rule is not None else None
+    return own or fleet.keep or KEEP
 
 
 def _exposed_now_s(record: JobRecord, now_s: float) -> float:

@@ -11,7 +11,17 @@ from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import JobSpec
 from midstep.model.lifecycle import Stage
+from midstep.model.tiers import Priority, Tier
 from midstep.policy.picture import Picture, Want
+
+_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
+_PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)
+
+
+def turn(record: JobRecord) -> tuple[int, int, float, str]:
+    """By what the queue is ordered: tier, priority, since when."""
+    spec = record.spec
+    return (_TIERS.index(spec.tier), _PRIORITIES.index(spec.priority), record.queued_s, record.job_id)
 
 
 def picture(records: Iterable[JobRecord], nodes: Mapping[str, NodeStatus]) -> Picture:
@@ -24,10 +34,24 @@ def picture(records: Iterable[JobRecord], nodes: Mapping[str, NodeStatus]) -> Pi
     )
 
 
-def wants(records: Iterable[JobRecord]) -> list[Want]:
+def wants(records: Iterable[JobRecord], cordoned: tuple[str, ...] = ()) -> list[Want]:
     """The jobs that want devices now: those that wait, those that shall migrate and have nothing reserved
-    yet, and those that shall have more or fewer."""
-    return [want for record in records if (want := _want(record)) is not None]
+    yet, and those that shall have more or fewer. ``cordoned``: nodes that take nothing new."""
+    return [want for record in records if (want := _want(record, cordoned)) is not None]
+
+
+def want_now(record: JobRecord, cordoned: tuple[str, ...] = ()) -> Want | None:
+    """What a job lacks now; None: nothing, or something else is under way with it."""
+    if record.settled and record.asked is None and record.devices < record.spec.devices:
+        return want_sized(record, record.spec.devices, cordoned)
+    return _want(record, cordoned)
+
+
+def want_moved(record: JobRecord, cordoned: tuple[str, ...]) -> Want:
+    """A running job that shall leave nodes: wherever it may be, but there."""
+    base = _base(record, cordoned)
+    tied = record.spec.node if record.target is None else record.target.node
+    return replace(base, node=None if tied in cordoned else base.node, restores=True)
 
 
 def want_of_spec(spec: JobSpec) -> Want:
@@ -51,12 +75,22 @@ def want_resized(record: JobRecord, devices: int) -> Want:
     return replace(want, region=record.placement.region) if placed and record.placement else want
 
 
-def _want(record: JobRecord) -> Want | None:
+def _want(record: JobRecord, cordoned: tuple[str, ...]) -> Want | None:
     if record.would_resize and record.placement is not None:
-        at = record.placement
-        restores = not record.in_place
-        return replace(_base(record), region=at.region, at=at, restores=restores, still=record.in_place)
-    return _base(record) if record.waits or record.would_move else None
+        return want_sized(record, record.wanted, cordoned)
+    return _base(record, cordoned) if record.waits or record.would_move else None
+
+
+def want_sized(record: JobRecord, devices: int, cordoned: tuple[str, ...] = ()) -> Want:
+    """A running job that shall have another number of devices in its region. It may stay where it is."""
+    assert record.placement is not None
+    at = record.placement
+    mine = {place.node for place in at.nodes}
+    base = _base(record, tuple(name for name in cordoned if name not in mine))
+    spec = replace(record.spec, devices=devices)
+    return replace(
+        base, spec=spec, region=at.region, at=at, restores=not record.in_place, still=record.in_place
+    )
 
 
 def _wanted(record: JobRecord) -> JobSpec:
@@ -64,7 +98,7 @@ def _wanted(record: JobRecord) -> JobSpec:
     return replace(record.spec, devices=record.wanted)
 
 
-def _base(record: JobRecord) -> Want:
+def _base(record: JobRecord, cordoned: tuple[str, ...] = ()) -> Want:
     target = record.target
     return Want(
         job_id=record.job_id,
@@ -76,7 +110,7 @@ def _base(record: JobRecord) -> Want:
         region=target.region if target else record.spec.region,
         near=record.snapshot.region if record.snapshot else None,
         avoid=record.avoid,
-        never=tuple(sorted(record.leftovers)),
+        never=tuple(sorted({*record.leftovers, *cordoned})),
         restores=record.would_move or record.snapshot is not None,
         pinned=record.placement if record.stage is Stage.FROZEN else None,
     )

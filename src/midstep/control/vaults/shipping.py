@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from midstep.control.archiving import Archiving
 from midstep.control.errors import Rejected, invalid
-from midstep.control.snapshots import Vaults
+from midstep.control.vaults.archiving import Archiving
+from midstep.control.vaults.snapshots import Vaults
 from midstep.vault.archive.manifest import encode
 from midstep.vault.archive.shipping import frames, split_ids
 from midstep.vault.errors import Damaged, SnapshotIncomplete, SnapshotMissing, VaultError

@@ -6,7 +6,8 @@ What shall be follows from the jobs' records at any time, so nothing is lost wit
 - of every living job the newest snapshot and the one before it are archived;
 - its raw folder stays while it is the newest snapshot of a job that stands still, else goes when the archive
   has it;
-- the archive keeps the two newest of a living job, and none of one that is over.
+- the archive keeps the newest of a living job, two unless its user or the fleet says more, and none of one
+  that is over.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from midstep.control.hurry import Hurry, Running
 from midstep.control.service import Service
-from midstep.control.snapshots import Vaults
+from midstep.control.vaults.checkpoints import kept
+from midstep.control.vaults.hurry import Hurry, Running
+from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import Log
 from midstep.engine.record import JobRecord
 from midstep.env import Clock
-from midstep.model.job import SnapshotRef
+from midstep.model.job import CheckpointRule, SnapshotRef
 from midstep.model.lifecycle import Stage
+from midstep.policy.intervals import FLEET
 from midstep.vault.archive.archive import job_of
 from midstep.vault.archive.orders import News, Orders, news_of, to_json
-from midstep.vault.archive.retention import KEEP, Rule
+from midstep.vault.archive.retention import Rule
 
 LOG = logging.getLogger("midstep.control")
 _HOPELESS = ("SnapshotMissing", "SnapshotIncomplete", "Fenced")  # again will not help
@@ -39,10 +42,16 @@ class Archiving:
     """``command``: the archiver's, without its options; empty: nothing is archived."""
 
     def __init__(
-        self, service: Service, vaults: Vaults, clock: Clock, command: Sequence[str], owner: str
+        self,
+        service: Service,
+        vaults: Vaults,
+        clock: Clock,
+        command: Sequence[str],
+        owner: str,
+        rule: CheckpointRule = FLEET,
     ) -> None:
         self._service, self._vaults, self._clock = service, vaults, clock
-        self._command, self._owner = tuple(command), owner
+        self._command, self._owner, self._rule = tuple(command), owner, rule
         self._wake = asyncio.Event()
         self._generations: dict[tuple[str, str], int] = {}  # region, job -> ours
         self._rules: dict[str, dict[str, Rule]] = {region: {} for region in vaults.regions}  # not applied yet
@@ -107,7 +116,8 @@ class Archiving:
     def _expect(self, job_id: str, needed: Mapping[str, tuple[str, ...]]) -> None:
         """The rule for a job's archived snapshots, in every region that it may have been in."""
         record = self._service.records.get(job_id)
-        keep = KEEP if record is not None and record.stage is not Stage.OVER else 0
+        lives = record is not None and record.stage is not Stage.OVER
+        keep = kept(record.spec.checkpoints, self._rule) if record is not None and lives else 0
         for rules in self._rules.values():
             rules[job_id] = Rule(job_id, keep, needed.get(job_id, ()))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from midstep.control.admission import check_numbers, check_possible
+from midstep.control.admission import check_numbers, check_possible, standing
 from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.lookup import find
-from midstep.control.snapshots import Vaults
+from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.events import Origin
 from midstep.engine.record import JobRecord
 from midstep.model.job import JobSpec, SnapshotRef
 from midstep.model.lifecycle import Stage
+from midstep.model.tiers import Tier
 from midstep.policy.picture import Want
 from midstep.vault.errors import SnapshotMissing, VaultError
 from midstep.wire.api import JobRequest
@@ -53,13 +54,14 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
         source.spec,
         name=request.name,
         devices=devices,
-        tier=request.tier,
+        tier=request.tier or Tier.STANDARD,
         kind=request.kind,
         device_type=request.device_type,
         region=request.region,
         node=request.node,
         retries=request.retries,
         checkpoints=request.checkpoints,
+        **standing(request, world, devices),
     )
     want = Want("", spec, 0.0, homes=source.homes, node=spec.node, region=spec.region, restores=True)
     check_possible(want, fleet)

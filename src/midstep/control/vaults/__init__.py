@@ -1,0 +1,1 @@
+"""The regions' vaults: what is archived, brought from elsewhere, kept and forked."""

@@ -1,0 +1,110 @@
+"""Jobs that run on fewer devices than they asked for grow: at once where a device beside them becomes
+free; once a tick also by moving, or at the cost of those behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from midstep.policy.asks import Settings
+from midstep.policy.causes import Due, Grown, Owed
+from midstep.policy.displace import Want, clear, find_room
+from midstep.policy.floor import Floor
+from midstep.policy.hand import Hand
+from midstep.policy.ledger import Job
+from midstep.policy.order import BAND, SPARE
+from midstep.policy.placing import Lists, steps_on
+from midstep.policy.pool import Spots
+from midstep.policy.quota import Projects
+
+GROWN_AT_ONCE, OWED_AT_ONCE = 16, 128
+
+
+class Growing:
+    """See the module."""
+
+    def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
+        self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
+        self._tick = -1
+
+    def grow(self, floors: Iterable[Floor], now_s: float) -> None:
+        """Those on these floors."""
+        tick = int(now_s // self._settings.tick_s)
+        for floor in floors:
+            if floor.touched:
+                for job in self._neighbours(floor):
+                    self._one(job, floor, now_s, near_only=True)
+                floor.touched.clear()
+            if tick != self._tick and floor.shrunk:
+                self._far(floor, now_s)
+                floor.looked = floor.pool.version
+        self._tick = tick
+
+    def _neighbours(self, floor: Floor) -> list[Job]:
+        found = {
+            job
+            for place in floor.touched
+            if floor.pool.left[place] and not floor.pool.closed[place]
+            for job in floor.on.get(place, ())
+            if job.sharing > 1
+        }
+        return sorted(found, key=lambda job: (job.rank, job.ask.job_id))
+
+    def _far(self, floor: Floor, now_s: float) -> None:
+        candidates: list[Job] = []
+        for job in floor.shrunk.up():
+            owed = job.rank < SPARE * BAND
+            if len(candidates) >= (OWED_AT_ONCE if owed else GROWN_AT_ONCE):
+                break
+            if owed or self._hand.settled(job, now_s):
+                candidates.append(job)
+        for job in candidates:
+            if job.floor is not floor or job.sharing <= 1:
+                continue  # it gave way to one before it
+            if floor.pool.free and self._one(job, floor, now_s, near_only=False):
+                continue
+            owed = job.rank < SPARE * BAND
+            least_rank = SPARE * BAND if owed else job.rank + self._settings.gap
+            highest = floor.victims.highest
+            if highest is None or highest < least_rank:
+                continue
+            if not self._by_others(job, floor, least_rank, now_s, owed) and not owed:
+                break  # those behind it in rank would find no more
+
+    def _one(self, job: Job, floor: Floor, now_s: float, near_only: bool) -> bool:
+        assert job.homes is not None
+        most = job.devices + self._projects.limit_left(job.ask.project)
+        version = floor.pool.version
+        floor.lift(job)
+        for sharing in steps_on(job, floor, most):
+            if sharing >= job.sharing:
+                break
+            spots = floor.pool.find(job.homes, sharing, near=job.spots)
+            if spots is None or (near_only and not _within(spots, job.spots)):
+                continue
+            self._hand.resize(job, floor, sharing, spots, Grown(), now_s)
+            self._lists.watch(job)
+            return True
+        floor.put(job)
+        floor.pool.version = version  # nothing has become free
+        return False
+
+    def _by_others(self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool) -> bool:
+        assert job.homes is not None
+        most = job.devices + self._projects.limit_left(job.ask.project)
+        steps = tuple(s for s in steps_on(job, floor, most) if s < job.sharing)
+        want = Want(job, job.homes, steps, least_rank, owed)
+        room = find_room(floor, want, now_s, self._hand, self._settings)
+        if room is None:
+            return False
+        cause = Owed(job.tier) if owed else Due()
+        suspended = clear(floor, want, room, self._hand, now_s, cause)
+        floor.lift(job)
+        self._hand.resize(job, floor, room.sharing, room.spots, cause, now_s)
+        self._lists.watch(job)
+        for victim in suspended:
+            self._lists.add(victim, now_s)
+        return True
+
+
+def _within(spots: Spots, near: Spots) -> bool:
+    return {place for place, _ in spots} <= {place for place, _ in near}

@@ -1,0 +1,209 @@
+"""Giving devices to jobs that wait: what is free, or what those behind them in rank have."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from midstep.policy.asks import MILLI, Settings
+from midstep.policy.causes import Due, Free, MadeRoom, Owed
+from midstep.policy.displace import Want, clear, find_room
+from midstep.policy.floor import Floor
+from midstep.policy.hand import Hand
+from midstep.policy.homes import Homes, sharings
+from midstep.policy.ledger import Job
+from midstep.policy.order import BAND, SPARE
+from midstep.policy.pool import Spots
+from midstep.policy.quota import Projects
+from midstep.policy.room import least_owed, make_room, movers_off
+from midstep.policy.waiting import shape_on
+
+PART = Homes(1, 1, 1)
+
+
+class Lists(Protocol):
+    """A cluster's jobs."""
+
+    def add(self, job: Job, now_s: float) -> None:
+        """It waits."""
+        ...
+
+    def remove(self, job: Job) -> None:
+        """It waits, or runs, no more."""
+        ...
+
+    def watch(self, job: Job) -> None:
+        """Its rank is to be looked at again at ``review_s``."""
+        ...
+
+
+class Placing:
+    """See the module."""
+
+    def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
+        self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
+
+    def owed(self, job: Job, floors: list[Floor], now_s: float) -> bool:
+        """Whether it got some: whole if there is any way, at the cost of lower tiers or by moving others."""
+        cause = Owed(job.tier)
+        if not job.ask.devices and floors:
+            self._start(job, floors[0], 1, [], now_s, cause)
+            return True
+        for floor in floors:
+            if self._from_free(job, floor, (1,), now_s, cause):
+                return True
+        steps = steps_on(job, floors[0])[:1] if floors else ()
+        for least_rank in (SPARE * BAND, (job.rank // BAND + 1) * BAND):
+            for floor in floors:
+                if self._from_others(job, floor, steps, least_rank, now_s, cause, hard=True):
+                    return True
+        if any(self._by_moving(job, floor, now_s, cause) for floor in floors):
+            return True
+        if any(self._by_repacking(job, floor, now_s, cause) for floor in floors):
+            return True
+        for floor in floors:
+            steps = steps_on(job, floor)
+            if self._from_free(job, floor, steps, now_s, cause):
+                return True
+            if self._from_others(job, floor, steps, SPARE * BAND, now_s, cause, hard=True):
+                return True
+        return False
+
+    def _by_moving(self, job: Job, floor: Floor, now_s: float, cause: Owed | Free) -> bool:
+        """Its devices are free, but not together: others move."""
+        devices = job.ask.devices
+        if job.ask.milli < MILLI or devices > floor.pool.largest or not floor.pool.free >= devices > 1:
+            return False
+        spots = make_room(floor, job, devices, self._hand, now_s, self._settings.settle_s)
+        if spots is None:
+            return False
+        self._start(job, floor, 1, spots, now_s, cause)
+        return True
+
+    def _by_repacking(self, job: Job, floor: Floor, now_s: float, cause: Owed) -> bool:
+        """Others with a guarantee are in the way, on nodes that could hold it: they move, at the cost of
+        those without."""
+        pool = floor.pool
+        if job.ask.milli < MILLI or not pool.largest:
+            return False
+        places = least_owed(floor, job.ask.devices)
+        for place in places:
+            pool.close(place)
+        for place in places:
+            for mover in movers_off(floor, place):
+                self._elsewhere(mover, floor, job, now_s)
+        for place in places:
+            pool.open(place)
+        steps = steps_on(job, floor)[:1]
+        return bool(places) and (
+            self._from_free(job, floor, steps, now_s, cause)
+            or self._from_others(job, floor, steps, SPARE * BAND, now_s, cause, hard=True)
+        )
+
+    def _elsewhere(self, mover: Job, floor: Floor, to: Job, now_s: float) -> None:
+        assert mover.homes is not None
+        spots = floor.pool.find(mover.homes, mover.sharing)
+        suspended: list[Job] = []
+        if spots is None:
+            want = Want(mover, mover.homes, (mover.sharing,), SPARE * BAND, hard=True)
+            room = find_room(floor, want, now_s, self._hand, self._settings)
+            if room is None:
+                return
+            suspended = clear(floor, want, room, self._hand, now_s, Owed(mover.tier))
+            spots = room.spots
+        floor.lift(mover)
+        self._hand.resize(mover, floor, mover.sharing, spots, MadeRoom(to.ask.job_id), now_s)
+        self._lists.watch(mover)
+        for victim in suspended:
+            self._lists.add(victim, now_s)
+
+    def spare(self, job: Job, floors: list[Floor], now_s: float) -> bool:
+        """Whether it got some: all that it asked for, be it at the cost of others; else fewer."""
+        if not job.ask.devices:
+            self._start(job, floors[0], 1, [], now_s, Free())
+            return True
+        most = self._projects.limit_left(job.ask.project)
+        steps = [steps_on(job, floor, most) for floor in floors]
+        least_rank = job.rank + self._settings.gap
+        for first, last in ((0, 1), (1, 64)):
+            for floor, own in zip(floors, steps):
+                if self._from_free(job, floor, own[first:last], now_s, Free()):
+                    return True
+            if first == 0:
+                for floor, own in zip(floors, steps):
+                    if self._from_others(job, floor, own, least_rank, now_s, Due(), hard=False):
+                        return True
+                if job.size <= most and any(self._by_moving(job, f, now_s, Free()) for f in floors):
+                    return True
+        return False
+
+    def _from_free(
+        self, job: Job, floor: Floor, steps: tuple[int, ...], now_s: float, cause: Free | Owed
+    ) -> bool:
+        if job.ask.milli < MILLI:
+            return bool(steps) and self._part_from_free(job, floor, now_s, cause)
+        homes = shape_on(job, floor)
+        for sharing in steps:
+            spots = floor.pool.find(homes, sharing)
+            if spots is not None:
+                self._start(job, floor, sharing, spots, now_s, cause)
+                return True
+        return False
+
+    def _part_from_free(self, job: Job, floor: Floor, now_s: float, cause: Free | Owed | Due) -> bool:
+        found = floor.pool.find_part(job.ask.milli)
+        if found is None:
+            return False
+        self._start(job, floor, 1, [(found[0], 1)], now_s, cause, slot=found[1])
+        return True
+
+    def _from_others(
+        self,
+        job: Job,
+        floor: Floor,
+        steps: tuple[int, ...],
+        least_rank: int,
+        now_s: float,
+        cause: Due | Owed,
+        hard: bool,
+    ) -> bool:
+        highest = floor.victims.highest
+        if highest is None or highest < least_rank or not steps:
+            return False
+        homes = shape_on(job, floor) if job.ask.milli == MILLI else PART
+        want = Want(job, homes, steps, least_rank, hard)
+        room = find_room(floor, want, now_s, self._hand, self._settings)
+        if room is None:
+            return False
+        suspended = clear(floor, want, room, self._hand, now_s, cause)
+        if job.ask.milli < MILLI:
+            self._part_from_free(job, floor, now_s, cause)
+        else:
+            self._start(job, floor, room.sharing, room.spots, now_s, cause)
+        for victim in suspended:
+            self._lists.add(victim, now_s)
+        return True
+
+    def _start(
+        self,
+        job: Job,
+        floor: Floor,
+        sharing: int,
+        spots: Spots,
+        now_s: float,
+        cause: Free | Owed | Due,
+        slot: int = -1,
+    ) -> None:
+        self._lists.remove(job)
+        if job.homes is None and job.ask.milli == MILLI:
+            job.homes = shape_on(job, floor)
+        self._hand.start(job, floor, sharing, spots, cause, now_s, slot)
+        self._lists.watch(job)
+
+
+def steps_on(job: Job, floor: Floor, most: float = float("inf")) -> tuple[int, ...]:
+    """Ranks a device with which it could run there, on at most so many devices; the fewest first."""
+    if job.ask.milli < MILLI:
+        return (1,) if job.size <= most + 1e-9 else ()
+    homes = shape_on(job, floor)
+    steps = sharings(homes, job.ask.least)
+    return steps if homes.ranks <= most else tuple(s for s in steps if homes.devices(s) <= most + 1e-9)
