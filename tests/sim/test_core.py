@@ -155,4 +155,6 @@ def test_whatever_comes_every_job_ends_and_no_time_is_made_up(
         assert record.end_s >= record.job.submit_s and record.wait_s >= 0
         worked = record.job.duration_s * record.job.devices + record.lost_device_s
         lags = (record.held_device_s - worked) / record.job.devices
-        assert 0 <= lags <= lag_s * (1 + record.stops)
+        assert lags >= 0
+        if all(rate == 1.0 for _, _, rate in record.stretches):  # else sharing a device has its price
+            assert lags <= lag_s * (1 + record.stops)

@@ -150,8 +150,9 @@ class Cluster:
         again = self._empty_nodes(now_s)
         self._serve_owed(now_s)
         more = self._serve_waiting(now_s)
+        self._growing.again = False
         self._growing.grow(self.floors.values(), now_s)
-        return now_s + 1 if again or more else self._wake(now_s)
+        return now_s + 1 if again or more or self._growing.again else self._wake(now_s)
 
     def _review(self, now_s: float) -> None:
         reviews = self._reviews

@@ -15,7 +15,6 @@ from midstep.policy.floor import Floor
 from midstep.policy.hand import Hand
 from midstep.policy.homes import Homes, sharings
 from midstep.policy.ledger import Job
-from midstep.policy.order import BAND, SPARE
 from midstep.policy.pool import Spots
 
 DEPTH = 192  # victims looked at for one job
@@ -194,13 +193,8 @@ def _needed(floor: Floor, victims: list[Job], missing: dict[int, int]) -> list[J
 
 
 def _holds(job: Job) -> Spots:
-    """What it can give. Who has a part of a device does not give the rest of it; who has a guarantee, and
-    more than that at present, gives half at most, and so goes on."""
-    if job.slot >= 0:
-        return []
-    if job.tier.guarantee and job.rank >= SPARE * BAND:
-        return [(place, count // 2) for place, count in job.spots if count > 1]
-    return job.spots
+    """Whole devices; who has a part of one does not give the rest of it."""
+    return job.spots if job.slot < 0 else []
 
 
 def _reserve(floor: Floor, missing: dict[int, int]) -> None:
@@ -218,7 +212,7 @@ def _leftover(floor: Floor, victim: Job) -> tuple[Spots | None, int]:
     for sharing in sharings(victim.homes, victim.ask.least):
         if sharing < victim.sharing:
             continue
-        if sharing > (2 if victim.rank >= SPARE * BAND else 1) and victim.tier.guarantee:
+        if sharing > victim.sharing and victim.tier.guarantee:
             break
         spots = floor.pool.find(victim.homes, sharing, near=victim.spots)
         if spots is not None:

@@ -3,7 +3,7 @@ free; once a tick also by moving, or at the cost of those behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from midstep.policy.asks import Settings
 from midstep.policy.causes import Due, Grown, Owed
@@ -25,8 +25,9 @@ class Growing:
     def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
         self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
         self._tick = -1
+        self.again = False  # somebody waits for what is free: decide again at once
 
-    def grow(self, floors: Iterable[Floor], now_s: float) -> None:
+    def grow(self, floors: Collection[Floor], now_s: float) -> None:
         """Those on these floors."""
         tick = int(now_s // self._settings.tick_s)
         for floor in floors:
@@ -35,7 +36,7 @@ class Growing:
                     self._one(job, floor, now_s, near_only=True)
                 floor.touched.clear()
             if tick != self._tick and floor.shrunk:
-                self._far(floor, now_s)
+                self._far(floor, [other for other in floors if other is not floor], now_s)
                 floor.looked = floor.pool.version
         self._tick = tick
 
@@ -49,7 +50,7 @@ class Growing:
         }
         return sorted(found, key=lambda job: (job.rank, job.ask.job_id))
 
-    def _far(self, floor: Floor, now_s: float) -> None:
+    def _far(self, floor: Floor, others: list[Floor], now_s: float) -> None:
         candidates: list[Job] = []
         for job in floor.shrunk.up():
             owed = job.rank < SPARE * BAND
@@ -61,6 +62,8 @@ class Growing:
             if job.floor is not floor or job.sharing <= 1:
                 continue  # it gave way to one before it
             if floor.pool.free and self._one(job, floor, now_s, near_only=False):
+                continue
+            if any(self._changes_floor(job, floor, other, now_s) for other in others):
                 continue
             owed = job.rank < SPARE * BAND
             least_rank = SPARE * BAND if owed else job.rank + self._settings.gap
@@ -87,6 +90,19 @@ class Growing:
         floor.put(job)
         floor.pool.version = version  # nothing has become free
         return False
+
+    def _changes_floor(self, job: Job, floor: Floor, other: Floor, now_s: float) -> bool:
+        """Devices of another type that it accepts are free, for all of it: it waits, and will get them."""
+        types = job.ask.device_types
+        if not other.pool.free or (types and other.pool.device_type not in types) or job.homes is None:
+            return False
+        if not job.ask.may_move or other.pool.find(job.homes, 1) is None:
+            return False
+        floor.lift(job)
+        self._hand.suspend(job, Grown(), now_s)
+        self._lists.add(job, now_s)
+        self.again = True
+        return True
 
     def _by_others(self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool) -> bool:
         assert job.homes is not None
