@@ -89,6 +89,7 @@ class Driver:
         await self.fleet.controller.until_true(lambda: len(lines("j")) > step, lambda: f"{lines('j')[-3:]}")
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(criu() is None, reason="needs CRIU")
 async def test_two_nodes_then_two_of_another_region_then_one_then_back(fleet: Fleet) -> None:
     for name, region in (("a", "north"), ("b", "north"), ("c", "south"), ("d", "south")):

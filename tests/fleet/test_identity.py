@@ -17,7 +17,7 @@ from tests.fleet.harness import Fleet
 
 SUMS = Path(__file__).parent / "kinds" / "sums.py"
 # Long enough for a copy ahead of the move.
-LONGER = SUMS.read_text().replace("range(60)", "range(200)")
+LONGER = SUMS.read_text().replace("range(60)", "range(140)")
 WITH_NAMES = LONGER.replace(
     'print("step"', 'print("on", __import__("socket").gethostname(), flush=True), print("step"'
 )
