@@ -101,7 +101,9 @@ def request(play: Play, blob: str, env: dict[str, str]) -> JobRequest:
     command = ("torchrun", f"--nproc_per_node={play.ranks}", play.script, *play.arguments)
     plain = ("python", play.script, *play.arguments)
     name = Path(play.script).stem
-    return JobRequest(command=command if play.ranks > 1 else plain, name=name, env=env, workdir_blob=blob)
+    told = command if play.ranks > 1 else plain
+    # The moves begin in the north, wherever there would be more room.
+    return JobRequest(command=told, name=name, env=env, workdir_blob=blob, region="north")
 
 
 def disturbed(play: Play, fleet: FleetClient, job: JobView, chance: Random, say: Say) -> Outcome:
