@@ -44,10 +44,10 @@ PLAYS = (
     Play(
         "digits, 2 DataLoader workers",
         "digits.py",
-        ("--steps", "110", "--workers", "2", "--persistent-workers"),
+        ("--steps", "220", "--workers", "2", "--persistent-workers"),
         1,
-        110,
-        ((0.25, "south"), (0.6, "suspend")),
+        220,
+        ((0.15, "south"), (0.5, "suspend")),
     ),
 )
 
