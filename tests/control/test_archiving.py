@@ -3,6 +3,7 @@ needed, keeps two snapshots of a living job, and goes on after a restart."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,26 @@ async def test_a_job_keeps_as_many_as_its_user_says(tmp_path: Path) -> None:
         assert saves["keep"] == 3 and saves["every_s"], "it is saved as the fleet's jobs are"
         response = await fleet.http.post("/v1/jobs", json={"command": ["true"], "checkpoints": {"keep": 1}})
         assert response.status_code == 422 and "keep is 1" in response.text
+
+
+async def test_a_snapshot_that_goes_while_it_is_archived_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "midstep.control")
+    go = tmp_path / "go"
+    waits = f'while [ ! -e "{go}" ]; do sleep 0.02; done; exec "$@"'
+    async with running(tmp_path, archiver=("/bin/sh", "-c", waits, "sh", *ARCHIVER)) as fleet:
+        await fleet.add(node("e1"))
+        job = await fleet.submit()
+        snapshot_id = await cycle(fleet, job)
+        await fleet.post(job, "cancel")
+        await fleet.reaches(job, "cancelled")
+        await until(lambda: vault(tmp_path).ids() == [])
+        go.touch()
+        await until(lambda: f"{snapshot_id} was replaced" in caplog.text)
+        other = await cycle(fleet, await fleet.submit())
+        await until(lambda: archived(tmp_path) == [other])
+        assert [it.message for it in caplog.records if it.levelno > logging.INFO] == []
 
 
 async def _again(fleet: Fleet, job: str) -> str:

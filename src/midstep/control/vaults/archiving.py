@@ -20,6 +20,7 @@ from typing import Any
 
 from midstep.control.service import Service
 from midstep.control.vaults.checkpoints import kept
+from midstep.control.vaults.forking import refs
 from midstep.control.vaults.hurry import Hurry, Running
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import Log
@@ -101,10 +102,10 @@ class Archiving:
         if _leaves_region(after) and (before is None or before.snapshot != after.snapshot):
             assert after.snapshot is not None
             self.hasten(after.snapshot.region, after.snapshot.snapshot_id, _reason(after))
-        held = _snapshots(before) if before is not None else ()
-        if held != _snapshots(after):
+        held = refs(before) if before is not None else ()
+        if held != refs(after):
             needed = self._needed()
-            for job_id in {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *_snapshots(after)))}:
+            for job_id in {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *refs(after)))}:
                 self._expect(job_id, needed)
             self._wake.set()
         if before is not None and before.damaged != after.damaged:
@@ -125,14 +126,14 @@ class Archiving:
         """Job -> its snapshots that any job would go on from: jobs may start from those of others."""
         found: dict[str, set[str]] = {}
         for record in self._service.records.values():
-            for ref in _snapshots(record):
+            for ref in refs(record):
                 found.setdefault(job_of(ref.snapshot_id), set()).add(ref.snapshot_id)
         return {job_id: tuple(sorted(names)) for job_id, names in found.items()}
 
     def _release(self, record: JobRecord) -> None:
         """Remove raw folders that are archived and that nobody is about to read. They are out of sight at
         once: the engine may order a restore in the next moment."""
-        for ref in _snapshots(record):
+        for ref in refs(record):
             if any(_may_read(each, ref) for each in (record, *self._service.records.values())):
                 continue
             if ref.snapshot_id in self._vaults.durable and self._vaults.hide(ref.snapshot_id):
@@ -142,7 +143,7 @@ class Archiving:
         living = [record for record in self._service.records.values() if record.stage is not Stage.OVER]
         store: dict[str, str] = {}
         for record in living:
-            for ref in reversed(_snapshots(record)):  # the older one first
+            for ref in reversed(refs(record)):  # the older one first
                 known = ref.snapshot_id in self._vaults.durable or ref.snapshot_id in self._hopeless
                 known = known or (region, record.job_id) in self.hurry.now
                 if ref.region == region and not known:
@@ -153,7 +154,7 @@ class Archiving:
             return None
         owned = {job: number for (where, job), number in self._generations.items() if where == region}
         taken = {*owned, *(job_id for where, job_id in self.hurry.now if where == region)}
-        mine = tuple(r.job_id for r in living if r.job_id not in taken and _snapshots(r))
+        mine = tuple(r.job_id for r in living if r.job_id not in taken and refs(r))
         for job_id in rules:
             del self._rules[region][job_id]
         return Orders(store, owned, mine, tuple(rules.values()), bool(rules), hurt, self._owner)
@@ -195,8 +196,11 @@ class Archiving:
             process.stdin.close()
             async for line in process.stdout:
                 with contextlib.suppress(ValueError, TypeError):
-                    last = self._hear(region, news_of(line.decode())) or last
-            return await process.wait(), last
+                    news = news_of(line.decode())
+                    moot = self._is_moot(news)
+                    running.note(news, moot)
+                    last = self._hear(region, news, moot) or last
+            return running.code(await process.wait()), last
         finally:
             self.hurry.running.remove(running)
             self.hurry.tell()
@@ -204,7 +208,7 @@ class Archiving:
                 process.kill()
                 await process.wait()
 
-    def _hear(self, region: str, news: News) -> str:
+    def _hear(self, region: str, news: News, moot: bool) -> str:
         self.hurry.hear(news)
         match news.what:
             case "claimed":
@@ -212,6 +216,8 @@ class Archiving:
             case "archived":
                 self._failures = 0
                 self._archived(news)
+            case "failed" if moot:
+                LOG.info("snapshot %s was replaced before it was archived", news.snapshot_id)
             case "failed" if news.snapshot_id:
                 self._failed(news)
             case "failed":
@@ -240,11 +246,15 @@ class Archiving:
             self._service.note(news.job_id, log)
         self._release(record)
 
+    def _is_moot(self, news: News) -> bool:
+        """Whether it says that a snapshot failed which no job needs any more: it was replaced meanwhile, and
+        its folders are gone."""
+        if news.what != "failed" or not news.snapshot_id:
+            return False
+        living = (it for it in self._service.records.values() if it.stage is not Stage.OVER)
+        return news.snapshot_id not in {ref.snapshot_id for record in living for ref in refs(record)}
+
     def _failed(self, news: News) -> None:
-        record = self._service.records.get(news.job_id)
-        gone = record is None or news.snapshot_id not in [ref.snapshot_id for ref in _snapshots(record)]
-        if gone:  # replaced meanwhile
-            return
         LOG.warning("snapshot %s is not archived: %s", news.snapshot_id, news.error)
         if self._failures == 0 or news.kind in _HOPELESS:
             self._service.note(
@@ -267,11 +277,6 @@ class Archiving:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _snapshots(record: JobRecord) -> tuple[SnapshotRef, ...]:
-    """Its complete ones, the newest first."""
-    return tuple(ref for ref in (record.snapshot, record.older) if ref is not None)
 
 
 def _may_read(record: JobRecord, ref: SnapshotRef) -> bool:

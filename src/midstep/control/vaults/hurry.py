@@ -22,6 +22,17 @@ class Running:
     region: str
     orders: Orders
     pid: int
+    _failed: bool = False
+    _moot: bool = False
+
+    def note(self, news: News, moot: bool) -> None:
+        """What it said. ``moot``: of a snapshot that nobody needs any more."""
+        if news.what == "failed":
+            self._failed, self._moot = self._failed or not moot, self._moot or moot
+
+    def code(self, code: int) -> int:
+        """How it ended: well, if nothing went wrong but what nobody needs any more."""
+        return 0 if code == 1 and self._moot and not self._failed else code
 
     def handles(self, region: str, snapshot_id: str) -> bool:
         """Whether it stores the snapshot, or may take its job: two at once would outrank each other."""
