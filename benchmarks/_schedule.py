@@ -12,7 +12,7 @@ from midstep.policy.scheduler import Scheduler
 from midstep.sim.fleet import Fleet, SimNode
 from midstep.sim.trace import Job, Trace, in_order
 
-SIZES = ((1, 0.75), (2, 0.08), (4, 0.07), (8, 0.06), (16, 0.03), (64, 0.01))
+SIZES = ((1, 0.62), (2, 0.12), (4, 0.12), (8, 0.09), (16, 0.04), (64, 0.01))
 TIERS = ((Tier.PREMIUM, 0.2), (Tier.STANDARD, 0.3), (Tier.BASIC, 0.5))
 REGIONS, CLUSTERS, NODES = 5, 8, 313  # of eight devices each: 100,160
 

@@ -265,6 +265,17 @@ def test_a_node_that_leaves_has_its_jobs_placed_elsewhere() -> None:
     assert world.nodes_of("b") == (node,)
 
 
+def test_a_guarantee_goes_with_its_job_to_a_cluster_that_is_left() -> None:
+    world = World()
+    world.node("m0", cluster="d")
+    world.submit("p", 8, PREMIUM)
+    (node,) = world.nodes_of("p")
+    world.scheduler.node_left(world.now_s, node)
+    world.decide()
+    assert world.has("p") == 8 and world.nodes_of("p") != (node,)
+    assert world.submit("q", 1, PREMIUM).tier is None
+
+
 def test_parts_of_devices_share_one() -> None:
     world = World(devices=2)
     world.submit("a", 1, milli=400)

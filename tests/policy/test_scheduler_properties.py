@@ -162,7 +162,10 @@ class Play:
             self.now_s += 301
             self.decide()
         for job in self.scheduler.jobs.values():
-            assert self.scheduler.routing.too_large(job.ask), f"{job.ask} never runs"
+            least = min(job.ask.least, job.ask.devices) * job.ask.milli / 1000
+            never = self.scheduler.routing.too_large(job.ask)
+            over = self.scheduler.projects.over_limit(job.ask.project, least)
+            assert never or (over and least > over[1]), f"{job.ask} never runs"
 
 
 def _play(fleet: list[tuple[Any, ...]], happens: list[Event], quotas: bool) -> Play:

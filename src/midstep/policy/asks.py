@@ -97,4 +97,4 @@ class Settings:
     settle_s: int = 120  # a job that has just been started or resized is left alone so long
     gap: int = 2  # ranks (half octaves of work) by which a waiting job must be better to displace another
     spill_s: int = 300  # a job that has waited so long looks at other regions
-    per_event: int = 64  # jobs tried at one moment; the rest a second later
+    per_event: int = 24  # jobs tried at one moment; the rest a second later

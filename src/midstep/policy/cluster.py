@@ -34,6 +34,8 @@ class Cluster:
         self.region, self.name = region, name
         self._projects = projects
         self.owed_devices = 0.0
+        self.busy = False  # somebody who waits could have something of what is free, in a second
+        self.phase_s = 0.0  # clusters do not all look up at the same moment
         self.floors: dict[str, Floor] = {}
         self.waiting = Waiting()
         self.owed: Ranked[Job] = Ranked()
@@ -121,6 +123,11 @@ class Cluster:
         """A job of another cluster could run here."""
         return bool(fitting(job, self.floors.values()))
 
+    def firmest(self, job: Job) -> Floor:
+        """Where the most is left for a guarantee, of those where it could run."""
+        floors = fitting(job, self.floors.values()) or list(self.floors.values())
+        return max(floors, key=lambda floor: floor.pool.size - floor.promised)
+
     def why(self, job: Job) -> Reason:
         """What a job waits for."""
         floors = fitting(job, self.floors.values())
@@ -149,9 +156,9 @@ class Cluster:
         self._review(now_s)
         again = self._empty_nodes(now_s)
         self._serve_owed(now_s)
-        more = self._serve_waiting(now_s)
+        more = self.busy = self._serve_waiting(now_s)
         self._growing.again = False
-        self._growing.grow(self.floors.values(), now_s)
+        self._growing.grow(self.floors.values(), self.tick(now_s), now_s)
         return now_s + 1 if again or more or self._growing.again else self._wake(now_s)
 
     def _review(self, now_s: float) -> None:
@@ -178,7 +185,11 @@ class Cluster:
         room = any(f.pool.free and f.shrunk and f.looked != f.pool.version for f in floors)
         if self.owed or room:
             at_s = min(at_s, now_s + 1)
-        return -(-at_s // tick_s) * tick_s if at_s < NEVER else NEVER
+        return -(-(at_s - self.phase_s) // tick_s) * tick_s + self.phase_s if at_s < NEVER else NEVER
+
+    def tick(self, now_s: float) -> int:
+        """The number of the present one."""
+        return int((now_s - self.phase_s) // self._settings.tick_s)
 
     # Guarantees.
 
@@ -191,7 +202,7 @@ class Cluster:
 
     def _serve_waiting(self, now_s: float) -> bool:
         """Whether there is more to do at once."""
-        tick = int(now_s // self._settings.tick_s)
+        tick = self.tick(now_s)
         tried: set[int] = set()
         for _ in range(self._settings.per_event):
             chosen = self._next_class(tried, tick)

@@ -12,11 +12,12 @@ from midstep.policy.floor import Floor
 from midstep.policy.hand import Hand
 from midstep.policy.ledger import Job
 from midstep.policy.order import BAND, SPARE
-from midstep.policy.placing import Lists, steps_on
+from midstep.policy.placing import steps_on
 from midstep.policy.pool import Spots
 from midstep.policy.quota import Projects
+from midstep.policy.repacking import Lists, Repacking
 
-GROWN_AT_ONCE, OWED_AT_ONCE = 16, 128
+GROWN_AT_ONCE, OWED_AT_ONCE = 8, 128
 
 
 class Growing:
@@ -25,11 +26,11 @@ class Growing:
     def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
         self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
         self._tick = -1
+        self._repacking = Repacking(lists, hand, settings)
         self.again = False  # somebody waits for what is free: decide again at once
 
-    def grow(self, floors: Collection[Floor], now_s: float) -> None:
+    def grow(self, floors: Collection[Floor], tick: int, now_s: float) -> None:
         """Those on these floors."""
-        tick = int(now_s // self._settings.tick_s)
         for floor in floors:
             if floor.touched:
                 for job in self._neighbours(floor):
@@ -68,10 +69,14 @@ class Growing:
             owed = job.rank < SPARE * BAND
             least_rank = SPARE * BAND if owed else job.rank + self._settings.gap
             highest = floor.victims.highest
-            if highest is None or highest < least_rank:
+            if not owed and (highest is None or highest < least_rank):
                 continue
-            if not self._by_others(job, floor, least_rank, now_s, owed) and not owed:
+            if self._by_others(job, floor, least_rank, now_s, owed):
+                continue
+            if not owed:
                 break  # those behind it in rank would find no more
+            if self._repacking.clear(job, floor, now_s) and not self._one(job, floor, now_s, False):
+                self._by_others(job, floor, least_rank, now_s, owed)
 
     def _one(self, job: Job, floor: Floor, now_s: float, near_only: bool) -> bool:
         assert job.homes is not None

@@ -24,6 +24,10 @@ WEIGHT = 30.0  # a kind with so many ended jobs counts half, the wider one half
 Kind = tuple[str, int]
 _BEGIN = np.array([begins(step) for step in range(STEPS + 1)])
 _MIDDLE = (_BEGIN[:-1] + _BEGIN[1:]) / 2
+# From each half octave (a row) to each (a column): whether that is later, work to its middle, to its end.
+_LATER = np.triu(np.ones((STEPS, STEPS)))
+_MORE = np.triu(np.maximum(0.0, _MIDDLE[None, :] - _BEGIN[:-1, None]))
+_FURTHER = np.maximum(0.0, _BEGIN[None, 1:] - _BEGIN[:-1, None])
 
 
 class Learned:
@@ -79,13 +83,12 @@ def _kinds(ask: Ask) -> tuple[Kind, ...]:
 
 def _table(shares: Floats) -> list[int]:
     """Half octave -> that of the least work for a job done, going on from there as far as is best."""
-    done = np.cumsum(np.triu(np.broadcast_to(shares, (STEPS, STEPS))), axis=1)
-    more = np.maximum(0.0, _MIDDLE[None, :] - _BEGIN[:-1, None])
-    spent = np.cumsum(np.triu(shares[None, :] * more), axis=1)
-    alive = done[:, -1:]
-    left = np.maximum(0.0, alive - done) * np.maximum(0.0, _BEGIN[None, 1:] - _BEGIN[:-1, None])
+    done = np.cumsum(shares * _LATER, axis=1)
+    spent = np.cumsum(shares * _MORE, axis=1)
+    left = (done[:, -1:] - done) * _FURTHER
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(done > 1e-9, (spent + left) / done, np.inf)
     best = ratio.min(axis=1)
+    steps = np.searchsorted(_BEGIN, np.where(np.isfinite(best), best, 0.0), side="right") - 1
     # Where nothing is known: as if the next job done took as much as this one has had.
-    return [step_of(float(work)) if np.isfinite(work) else step for step, work in enumerate(best)]
+    return np.where(np.isfinite(best), steps, np.arange(STEPS)).tolist()

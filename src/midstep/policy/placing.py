@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from midstep.policy.asks import MILLI, Settings
-from midstep.policy.causes import Due, Free, MadeRoom, Owed
+from midstep.policy.causes import Due, Free, Owed
 from midstep.policy.displace import Want, clear, find_room
 from midstep.policy.floor import Floor
 from midstep.policy.hand import Hand
@@ -14,26 +12,11 @@ from midstep.policy.ledger import Job
 from midstep.policy.order import BAND, SPARE
 from midstep.policy.pool import Spots
 from midstep.policy.quota import Projects
-from midstep.policy.room import least_owed, make_room, movers_off
+from midstep.policy.repacking import Lists, Repacking
+from midstep.policy.room import make_room
 from midstep.policy.waiting import shape_on
 
 PART = Homes(1, 1, 1)
-
-
-class Lists(Protocol):
-    """A cluster's jobs."""
-
-    def add(self, job: Job, now_s: float) -> None:
-        """It waits."""
-        ...
-
-    def remove(self, job: Job) -> None:
-        """It waits, or runs, no more."""
-        ...
-
-    def watch(self, job: Job) -> None:
-        """Its rank is to be looked at again at ``review_s``."""
-        ...
 
 
 class Placing:
@@ -41,6 +24,7 @@ class Placing:
 
     def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
         self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
+        self._repacking = Repacking(lists, hand, settings)
 
     def owed(self, job: Job, floors: list[Floor], now_s: float) -> bool:
         """Whether it got some: whole if there is any way, at the cost of lower tiers or by moving others."""
@@ -80,41 +64,12 @@ class Placing:
         return True
 
     def _by_repacking(self, job: Job, floor: Floor, now_s: float, cause: Owed) -> bool:
-        """Others with a guarantee are in the way, on nodes that could hold it: they move, at the cost of
-        those without."""
-        pool = floor.pool
-        if job.ask.milli < MILLI or not pool.largest:
+        if job.ask.milli < MILLI or not self._repacking.clear(job, floor, now_s):
             return False
-        places = least_owed(floor, job.ask.devices)
-        for place in places:
-            pool.close(place)
-        for place in places:
-            for mover in movers_off(floor, place):
-                self._elsewhere(mover, floor, job, now_s)
-        for place in places:
-            pool.open(place)
         steps = steps_on(job, floor)[:1]
-        return bool(places) and (
-            self._from_free(job, floor, steps, now_s, cause)
-            or self._from_others(job, floor, steps, SPARE * BAND, now_s, cause, hard=True)
+        return self._from_free(job, floor, steps, now_s, cause) or self._from_others(
+            job, floor, steps, SPARE * BAND, now_s, cause, hard=True
         )
-
-    def _elsewhere(self, mover: Job, floor: Floor, to: Job, now_s: float) -> None:
-        assert mover.homes is not None
-        spots = floor.pool.find(mover.homes, mover.sharing)
-        suspended: list[Job] = []
-        if spots is None:
-            want = Want(mover, mover.homes, (mover.sharing,), SPARE * BAND, hard=True)
-            room = find_room(floor, want, now_s, self._hand, self._settings)
-            if room is None:
-                return
-            suspended = clear(floor, want, room, self._hand, now_s, Owed(mover.tier))
-            spots = room.spots
-        floor.lift(mover)
-        self._hand.resize(mover, floor, mover.sharing, spots, MadeRoom(to.ask.job_id), now_s)
-        self._lists.watch(mover)
-        for victim in suspended:
-            self._lists.add(victim, now_s)
 
     def spare(self, job: Job, floors: list[Floor], now_s: float) -> bool:
         """Whether it got some: all that it asked for, be it at the cost of others; else fewer."""

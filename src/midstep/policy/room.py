@@ -29,26 +29,33 @@ def make_room(
     return None
 
 
-def least_owed(floor: Floor, devices: int) -> list[int]:
-    """As many nodes as so many devices need, those with the fewest devices of jobs that rank before spare
-    capacity, if all of these can be moved; empty: there are none."""
-    pool = floor.pool
+def in_the_way(floor: Floor, job: Job) -> list[tuple[int, list[Job]]]:
+    """As many nodes as a job needs, those where the fewest devices have to be left by others that rank before
+    spare capacity, and who these are: all smaller than the job. Empty: there are not so many such nodes."""
+    pool, devices = floor.pool, job.ask.devices
     each = min(devices, pool.largest)
-    held: list[tuple[int, int]] = []
+    found: list[tuple[int, int, list[Job]]] = []
     for place, size in enumerate(pool.sizes):
-        if size < each or pool.closed[place]:
+        if not each or size < each or pool.closed[place]:
             continue
-        owed = [job for job in floor.on.get(place, ()) if job.rank < SPARE * BAND]
-        if all(_movable(job) for job in owed):
-            held.append((sum(job.devices for job in owed), place))
+        owed = [other for other in floor.on.get(place, ()) if other is not job and other.rank < SPARE * BAND]
+        movers = _enough(owed, sum(floor.at(other, place) for other in owed) - (size - each), each)
+        if movers is not None:
+            found.append((sum(mover.devices for mover in movers), place, movers))
     count = -(-devices // each) if each else 0
-    return [place for _, place in sorted(held)[:count]] if len(held) >= count else []
+    found.sort(key=lambda item: item[:2])
+    return [(place, movers) for _, place, movers in found[:count]] if len(found) >= count else []
 
 
-def movers_off(floor: Floor, place: int) -> list[Job]:
-    """Those that have to leave it for `least_owed`, the largest first."""
-    owed = [job for job in floor.on.get(place, ()) if job.rank < SPARE * BAND]
-    return sorted(owed, key=lambda job: (-job.devices, job.ask.job_id))
+def _enough(owed: list[Job], needed: int, below: int) -> list[Job] | None:
+    """Of these, such as have so many devices together, the largest first."""
+    movers: list[Job] = []
+    able = [job for job in owed if _movable(job) and job.devices < below]
+    for job in sorted(able, key=lambda job: (-job.devices, job.ask.job_id)):
+        if needed > 0:
+            movers.append(job)
+            needed -= job.devices
+    return movers if needed <= 0 else None
 
 
 def _movable(job: Job) -> bool:

@@ -16,7 +16,7 @@ from midstep.policy.plan import Admission, Plan
 from midstep.policy.quota import Projects, Usage
 from midstep.policy.routing import Routing
 from midstep.policy.sharing import Borrowing
-from midstep.policy.spill import spill
+from midstep.policy.spill import rescue, spill
 
 
 class Scheduler:
@@ -35,6 +35,7 @@ class Scheduler:
         self._hand = Hand(self.judge, self._used, self.settings)
         self._touched: dict[Cluster, None] = {}
         self._wakes: dict[Cluster, float] = {}
+        self._look_s = 0.0  # when all clusters are next looked at for jobs that could be sent elsewhere
 
     # Nodes.
 
@@ -49,6 +50,7 @@ class Scheduler:
             cluster = Cluster(
                 shape.region, shape.cluster, self.judge, self._hand, self.projects, self.settings
             )
+            cluster.phase_s = len(self.clusters) * 7 % self.settings.tick_s
             self.clusters[key] = cluster
         floor = cluster.join(shape)
         self._nodes[shape.name] = (cluster, floor, floor.pool.places[shape.name])
@@ -171,13 +173,9 @@ class Scheduler:
         for cluster in done:
             self._wakes[cluster] = cluster.decide(now_s)
         self._touched.clear()
-        if len(self.clusters) > 1:
-            for receiver in spill(
-                self.clusters, done, self._transfer, self.routing.cut_off, self.settings, now_s
-            ):
-                self._wakes[receiver] = receiver.decide(now_s)
+        wake_s = self._send(done, now_s) if len(self.clusters) > 1 else NEVER
         plan, self._hand.plan = self._hand.plan, Plan()
-        wake_s = min(self._wakes.values(), default=NEVER)
+        wake_s = min(wake_s, min(self._wakes.values(), default=NEVER))
         plan.wake_s = None if wake_s == NEVER else wake_s
         return plan
 
@@ -244,7 +242,22 @@ class Scheduler:
     def _transfer(self, job: Job, receiver: Cluster, now_s: float) -> None:
         self._home[job.ask.job_id].remove(job)
         self._home[job.ask.job_id] = receiver
+        if job.promised is not None:
+            self._promise(job, job.promised, -1)
+            self._promise(job, receiver.firmest(job), 1)
         receiver.add(job, now_s)
+
+    def _send(self, changed: list[Cluster], now_s: float) -> float:
+        """Jobs that wait to where they need not; when to look again at all clusters, while somebody waits."""
+        if now_s >= self._look_s:
+            changed = list(self.clusters.values())
+            self._look_s = now_s + max(self.settings.spill_s, self.settings.tick_s)
+        for send in (rescue, spill):
+            got = send(self.clusters, changed, self._transfer, self.routing.cut_off, self.settings, now_s)
+            for receiver in got:
+                self._wakes[receiver] = receiver.decide(now_s)
+        waits = any(cluster.waiting.count or cluster.owed for cluster in self.clusters.values())
+        return self._look_s if waits else NEVER
 
     def _rerank(self, job: Job, now_s: float) -> None:
         self._home[job.ask.job_id].rerank(job, now_s)
