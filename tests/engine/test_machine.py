@@ -38,10 +38,10 @@ from midstep.engine.events import (
     SuspendAsked,
 )
 from midstep.engine.orders import desired
-from midstep.engine.record import JobRecord
+from midstep.engine.record import Intent, JobRecord
 from midstep.engine.step import step
 from midstep.model.fleet import Device, Node, NodeStatus
-from midstep.model.job import JobSpec, SnapshotRef
+from midstep.model.job import JobSpec, Placement, SnapshotRef
 from midstep.model.lifecycle import Stage
 from midstep.model.phase import CopyState, CopyStatus, Failure, Fault, JobOnNode, Phase
 from midstep.policy.place import plan
@@ -407,6 +407,14 @@ class Lively(Fleet):
                 assert record.waiting, f"{job_id} waits without a reason"
             if record.would_resize:
                 assert record.waiting, f"{job_id} is not resized, without a reason"
+            if record.stage is Stage.RUNNING and record.intent is Intent.MIGRATE:
+                assert record.waiting, f"{job_id} is not moved, without a reason"
+                assert record.target and not record.target.met(placed(record)), f"{job_id} is there"
+
+
+def placed(record: JobRecord) -> Placement:
+    assert record.placement is not None
+    return record.placement
 
 
 class Recovering(Lively):

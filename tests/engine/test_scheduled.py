@@ -7,6 +7,7 @@ import pytest
 
 from midstep.engine.errors import Refused, Stale
 from midstep.engine.events import (
+    CheckpointAsked,
     Freed,
     MigrateAsked,
     Placed,
@@ -124,3 +125,25 @@ def test_a_migration_asked_for_meanwhile_comes_first() -> None:
     play = preempted(Play().runs("a")).fails("a", "dump", Fault.TRANSIENT)
     play.happens(MigrateAsked(node="b"))
     assert not play.record.yields and play.record.intent is Intent.MIGRATE
+
+
+@pytest.mark.parametrize("where", [MigrateAsked(node="a"), MigrateAsked(region="east", ahead=True)])
+def test_a_job_is_not_sent_where_it_is_during_a_checkpoint_either(where: MigrateAsked) -> None:
+    play = Play().runs("a").happens(CheckpointAsked())
+    with pytest.raises(Refused) as refused:
+        play.happens(where)
+    assert refused.value.code == "already_there"
+    play.all(Phase.DUMPED).all(Phase.RUNNING).stores()
+    assert play.record.settled, "the scheduler may do with it what it likes"
+
+
+def test_where_a_queued_job_was_sent_is_forgotten_when_it_runs_there() -> None:
+    play = Play().happens(MigrateAsked(node="b")).runs("b")
+    assert play.record.target is None and play.record.settled
+
+
+def test_who_was_sent_away_during_a_suspend_that_fails_goes_from_where_it_is() -> None:
+    play = Play().runs("a").happens(SuspendAsked()).happens(MigrateAsked(node="b"))
+    play.fails("a", "dump", Fault.TRANSIENT).all(Phase.HELD).all(Phase.RUNNING)
+    assert play.record.would_move
+    assert play.placed("b").record.stage is Stage.DUMPING and play.record.next == placement("b")

@@ -53,7 +53,8 @@ def migrate(draft: Draft, event: MigrateAsked) -> None:
         )
     target = Target(event.node, event.region)
     if _settled_at(record, target):
-        raise Refused("already_there", f"job {record.job_id} is at {target} already", record.shown)
+        hint = "`midstep resume` calls its migration off" if record.intent is Intent.MIGRATE else ""
+        raise Refused("already_there", f"job {record.job_id} is at {target} already", record.shown, hint)
     if record.next is not None or record.back is not None:
         hint = "wait until it is there, or suspend it first"
         what = "resized" if record.partly else "migrated"
@@ -119,9 +120,6 @@ def _want_run(draft: Draft) -> None:
 
 
 def _settled_at(record: JobRecord, target: Target) -> bool:
-    """Whether the job holds devices there and nothing else is under way."""
-    if record.placement is None or record.stage not in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING):
-        return False
-    if target.node is not None:
-        return {place.node for place in record.placement.nodes} == {target.node}
-    return record.placement.region == target.region
+    """Whether the job holds devices there and nothing else is under way (a checkpoint takes it nowhere)."""
+    stays = record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) or record.keeps
+    return stays and record.placement is not None and target.met(record.placement)

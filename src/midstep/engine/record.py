@@ -26,6 +26,12 @@ class Target:
     node: str | None = None
     region: str | None = None
 
+    def met(self, placement: Placement) -> bool:
+        """Whether a job with this placement is there."""
+        if self.node is not None:
+            return {place.node for place in placement.nodes} == {self.node}
+        return placement.region == self.region
+
     def __str__(self) -> str:
         return f"node {self.node}" if self.node else f"region {self.region}"
 

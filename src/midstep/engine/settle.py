@@ -203,9 +203,17 @@ def _running(draft: Draft) -> None:
         leaving.drop_part(draft)
         draft.set(source=None)
     if arrived:
-        constrained = record.spec.node is not None or record.spec.region is not None
-        intent = Intent.RUN if record.intent is Intent.MIGRATE else record.intent
-        draft.set(back=None, intent=intent, target=record.target if constrained else None)
+        draft.set(back=None, intent=Intent.RUN if record.intent is Intent.MIGRATE else record.intent)
+    _forget_target(draft, arrived=arrived)
+
+
+def _forget_target(draft: Draft, *, arrived: bool) -> None:
+    """Where it was sent matters no more when it runs there, unless it was submitted for somewhere else."""
+    record = draft.record
+    assert record.placement is not None
+    there = record.intent is Intent.RUN and record.target is not None and record.target.met(record.placement)
+    if (arrived or there) and record.spec.node is None and record.spec.region is None:
+        draft.set(target=None)
 
 
 def overdue(draft: Draft) -> None:

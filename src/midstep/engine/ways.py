@@ -159,11 +159,20 @@ def roll_back(draft: Draft, failure: Failure) -> None:
             draft.set(intent=Intent.RUN, next=None, target=None, yields=False, **kept)
         elif record.intent is Intent.SUSPEND:
             draft.set(next=None)
+        elif _sent_away(record):  # while it was being suspended: it goes from here then
+            draft.set(intent=Intent.MIGRATE)
     draft.set(failure=failure, partly=False)
     _reconnect(draft, Trigger.ROLLED_BACK)
     if record.pending is not None:
         draft.effects.append(DeleteSnapshot(record.pending))
         draft.set(pending=None)
+
+
+def _sent_away(record: JobRecord) -> bool:
+    target, here = record.target, record.placement
+    if target is None or here is None or record.yields or record.partly:
+        return False
+    return record.intent is Intent.RUN and not target.met(here)
 
 
 def reconnect(draft: Draft, failure: Failure) -> None:
