@@ -82,6 +82,25 @@ def test_a_lost_index_is_made_again(backend: MemoryBackend, content: Content, tm
     assert repository(backend).missing(content.ids()) == set()
 
 
+def test_what_was_taken_out_is_not_taken_in_again(
+    backend: MemoryBackend, content: Content, tmp_path: Path
+) -> None:
+    """A pack that no index names, and one chunk of it is damaged."""
+    for name in names(backend, "index"):
+        backend.delete(name)
+    (pack,) = names(backend, "packs")
+    stored = next(repository(backend).export(list(content.ids())[:1]))  # reads it, for want of an index
+    at = backend.get(pack).index(stored[36:])
+    backend.put(pack, flipped(backend.get(pack), 8 * (at + 20)))
+    repo = repository(backend)
+    with pytest.raises(Damaged):
+        read_back(repo, content, tmp_path)
+    assert repo.missing(content.ids()) == set(content.ids()), "what is read so is not relied on"
+    assert repo.heal()
+    for known in (repo, repository(backend)):
+        assert known.missing(content.ids()) == {stored[:32]}
+
+
 @pytest.mark.parametrize("keep", [0, 1, 30, 100])
 def test_a_torn_index_is_replaced(backend: MemoryBackend, content: Content, keep: int) -> None:
     (torn,) = names(backend, "index")

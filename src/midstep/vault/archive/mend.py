@@ -35,6 +35,8 @@ def mend(
     with collecting(archive.backend, archive.clock, archive.ids):
         repository = archive.repository
         repository.refresh()
+        if snapshot_ids is None:
+            repository.heal()
         needed = None if snapshot_ids is None else _needed(archive, snapshot_ids)
         packs = [pack for pack in repository.packs() if needed is None or _holds(pack, needed)]
         done: list[Mended] = []
@@ -45,8 +47,6 @@ def mend(
                 whole = {it.chunk for it in pack.chunks if _is_whole(archive, it.chunk)}
                 repository.repack([pack.name], whole)
                 done.append(Mended(pack.name, len(whole), len(pack.chunks) - len(whole)))
-        if snapshot_ids is None:
-            repository.heal()
         return done
 
 

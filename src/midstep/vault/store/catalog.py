@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Catalog:
         self.damage: list[Damaged] = []
         self._backend = backend
         self._index = Index()
+        self._strays = Index()  # packs that no index names: to read from, for want of better, not to rely on
         self._read: dict[str, set[str]] = {}  # index object -> the packs that it lists
         self._own: set[str] = set()  # written here: a listing that lags must not make us forget them
         self._torn: set[str] = set()
@@ -54,7 +55,9 @@ class Catalog:
 
     def find(self, ids: Sequence[ChunkId]) -> list[Stored | None]:
         """Where each lies, as far as is known."""
-        known = self._index  # one picture for names and numbers
+        return self._find(self._index, ids)
+
+    def _find(self, known: Index, ids: Sequence[ChunkId]) -> list[Stored | None]:
         names, places = known.pack_names, known.places(ids)
         numbers: Iterator[tuple[ChunkId, int, int, int, int]] = zip(
             ids, places.pack.tolist(), places.offset.tolist(), places.stored.tolist(), places.plain.tolist()
@@ -72,8 +75,10 @@ class Catalog:
             found = self.find(ids)
         if None in found:
             with self._changing:  # an index may have been lost; packs know what they hold
-                self._index.add(self._from_packs())
-            found = self.find(ids)
+                self._strays = Index()
+                self._strays.add(self._from_packs())
+            strays = self._find(self._strays, ids)
+            found = [stored or stray for stored, stray in zip(found, strays)]
         there = [stored for stored in found if stored is not None]
         if len(there) < len(found):
             lost = [chunk.hex() for chunk, stored in zip(ids, found) if stored is None]
@@ -105,20 +110,20 @@ class Catalog:
             listed = set[str]().union(*self._read.values())
         return [info.name for info in self._backend.list(packs.FOLDER) if info.name not in listed]
 
-    def heal(self) -> list[str]:
-        """See Repository.heal."""
+    def heal(self, whole: Callable[[PackTable], PackTable]) -> list[str]:
+        """See Repository.heal. ``whole``: what of a pack can be read."""
         done: list[str] = []
         with self._changing:
             self.damage.clear()
-            found = list(self._tables_of(self._unlisted()))
+            found = [pack for pack in map(whole, self._tables_of(self._unlisted())) if len(pack.table)]
             if found:
                 self._put(found)
-                self._index.add(found)
                 done.append(f"indexed {len(found)} packs again that no index named")
             for name in sorted(self._torn - set(self._read)):  # one made again may have the very name
                 self._backend.delete(name)
                 done.append(f"removed {name}, which could not be read")
             self._torn.clear()
+            self._keep_listed(found)
         return done
 
     def forget(self, names: set[str]) -> None:
@@ -151,12 +156,16 @@ class Catalog:
             return False  # a collector has replaced it
 
     def _drop(self, gone: set[str]) -> None:
-        """Keep only packs that an index which is still there lists."""
         for name in gone:
             self._read.pop(name, None)
             self._own.discard(name)
+        self._keep_listed()
+
+    def _keep_listed(self, newer: Sequence[PackTable] = ()) -> None:
+        """Keep only packs that an index which is still there lists. ``newer``: what is known better now."""
         listed = set[str]().union(*self._read.values())
         kept = Index()
+        kept.add(newer)
         kept.add(pack for pack in self._index.tables() if pack.name in listed)
         self._index = kept
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from blake3 import blake3
 
 from midstep.env.ids import Ids, real_ids
@@ -162,8 +164,9 @@ class Repository:
 
     def heal(self) -> list[str]:
         """Write an index for packs that none names, then remove indexes that cannot be read; what was done,
-        for people. Packs that cannot be read are left alone."""
-        return self._catalog.heal()
+        for people. Such packs are read: what is damaged in them is not indexed, for a mending that was killed
+        before it had removed the pack may have taken it out on purpose."""
+        return self._catalog.heal(self._whole)
 
     def repack(self, names: Collection[str], keep: Collection[ChunkId]) -> Stats:
         """Copy the chunks to keep out of these packs into new ones (durable), then `forget` them."""
@@ -185,6 +188,15 @@ class Repository:
         """Remove packs with all that is in them: first from the indexes, then the objects. A kill in between
         leaves orphans."""
         self._catalog.forget(set(names))
+
+    def _whole(self, pack: PackTable) -> PackTable:
+        """The chunks of a pack that are what was written."""
+        try:
+            data = memoryview(self._backend.get(pack.name))
+        except (ObjectMissing, ObjectTorn):
+            data = memoryview(b"")
+        keep = [_is_whole(stored, data) for stored in packs.stored_in(pack.name, pack.table)]
+        return replace(pack, table=pack.table[np.array(keep, np.bool_)])
 
     def _load(self, near: Sequence[Stored]) -> list[Buffer]:
         """Plain bytes of chunks that lie together in a pack, verified."""
@@ -228,6 +240,14 @@ def _plain(stored: Stored, form: memoryview) -> Buffer:
     if blake3(plain).digest() != stored.chunk:
         raise ChunkDamaged(f"{_named(stored)} is not what was written")
     return plain
+
+
+def _is_whole(stored: Stored, pack: memoryview) -> bool:
+    try:
+        _plain(stored, pack[stored.offset : stored.offset + stored.stored])
+    except ChunkDamaged:
+        return False
+    return True
 
 
 def _named(stored: Stored) -> str:
