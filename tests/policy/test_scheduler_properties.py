@@ -163,7 +163,9 @@ class Play:
             self.decide()
         for job in self.scheduler.jobs.values():
             least = min(job.ask.least, job.ask.devices) * job.ask.milli / 1000
-            never = self.scheduler.routing.too_large(job.ask)
+            # Homes are never parted: what began on a large node may need one as large.
+            there = [c for c in self.scheduler.clusters.values() if job.ask.region in ("", c.region)]
+            never = not any(cluster.could(job) for cluster in there)
             over = self.scheduler.projects.over_limit(job.ask.project, least)
             assert never or (over and least > over[1]), f"{job.ask} never runs"
 
