@@ -16,22 +16,22 @@ _ENTRY = """
 import sys
 from werkzeug.serving import make_server
 from moto.server import DomainDispatcherApplication, create_backend_app
-server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+server = make_server(sys.argv[1], 0, DomainDispatcherApplication(create_backend_app), threaded=True)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
 
 
 @contextmanager
-def s3_server() -> Generator[int]:
-    """Its port; it holds one empty bucket."""
+def s3_server(host: str = "127.0.0.1") -> Generator[int]:
+    """Its port; it holds one empty bucket. ``host``: at which of this machine's addresses it answers."""
     server = subprocess.Popen(
-        [sys.executable, "-c", _ENTRY], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", _ENTRY, host], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        _make_bucket(f"http://127.0.0.1:{port}/{BUCKET}")
+        _make_bucket(f"http://{host}:{port}/{BUCKET}")
         yield port
     finally:
         server.kill()
