@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from midstep.engine.events import SnapshotCopied
 from midstep.model.phase import CopyState, CopyStatus
+from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.manifest import decode
 from midstep.vault.archive.shipping import join_ids, pieces
 from midstep.vault.snapshots import Snapshots
@@ -59,6 +61,24 @@ async def test_what_cannot_be_had_is_said(tmp_path: Path) -> None:
         assert response.status_code == 422 and response.json()["code"] == "snapshot_damaged"
         assert (await manifest(fleet, "east", "j-none-1")).status_code == 404
         assert (await manifest(fleet, "mars", snapshot)).status_code == 404
+
+
+async def test_a_snapshot_that_is_archived_while_somebody_looks_for_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, archiver=ARCHIVER) as fleet:
+        await fleet.add(node("e1"))
+        _, snapshot = await cut(fleet)
+        await manifest(fleet, "east", snapshot)
+        exists, looks = Archive.exists, iter((False,))
+
+        def late(archive: Archive, name: str) -> bool:
+            return next(looks, True) and exists(archive, name)
+
+        monkeypatch.setattr(Archive, "exists", late)
+        Snapshots(tmp_path / "east").delete(snapshot)
+        response = await fleet.http.get(f"/v1/internal/vault/east/{snapshot}")
+        assert response.status_code == 200 and decode(response.content, snapshot).snapshot_id == snapshot
 
 
 async def test_a_job_is_copied_ahead_by_a_node_of_the_other_region(tmp_path: Path) -> None:

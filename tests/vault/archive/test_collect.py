@@ -100,20 +100,23 @@ def test_a_writer_and_a_collector_keep_out_of_each_others_way() -> None:
 
 
 _DIE = """
-import os, signal, sys
+import os, signal, socket, sys
 from pathlib import Path
 from tests.vault.archive.harness import archive_at
 from midstep.vault.archive.leases import Lease, collecting
 archive = archive_at(Path(sys.argv[1]))
+socket.gethostname = lambda name=sys.argv[3] or socket.gethostname(): name
 with {"writer": Lease, "collector": collecting}[sys.argv[2]](archive.backend, archive.clock, archive.ids):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.parametrize("machine", ["", "north-1"], ids=["its name", "a node's name"])
 @pytest.mark.parametrize("who", ["writer", "collector"])
-def test_one_that_was_killed_is_in_nobodys_way(tmp_path: Path, who: str) -> None:
+def test_one_that_was_killed_is_in_nobodys_way(tmp_path: Path, who: str, machine: str) -> None:
+    """Nodes of an embedded fleet call the same machine by names of their own."""
     archive = archive_at(tmp_path)
-    assert python(_DIE, str(tmp_path), who).returncode == -9
+    assert python(_DIE, str(tmp_path), who, machine).returncode == -9
     (waste,) = check(archive)
     assert waste.grade is Grade.WASTE
     with Lease(archive.backend, archive.clock, archive.ids):
@@ -126,7 +129,10 @@ class Elsewhere(MemoryBackend):
     """Leases look as if they were of another machine."""
 
     def put(self, name: str, data: Buffer) -> None:
-        super().put(name, bytes(data).replace(b'"host": "', b'"host": "other-') if "lease" in name else data)
+        if "lease" in name:
+            for field in (b'"host": "', b'"boot": "'):
+                data = bytes(data).replace(field, field + b"other-")
+        super().put(name, data)
 
 
 @pytest.mark.parametrize("jump_s", [LEASE_S + 1, -LEASE_S - 1, 10 * 365 * 86400.0])

@@ -83,11 +83,21 @@ class Shipping:
         """None: it is here, but not archived."""
         vault = self._vault(region)
 
-        def look() -> bytes | None:
+        def archived() -> bytes | None:
             archive = vault.archive()
-            if archive is not None and archive.exists(snapshot_id):
-                return encode(archive.load(snapshot_id))
-            vault.verify(snapshot_id)
+            if archive is None or not archive.exists(snapshot_id):
+                return None
+            return encode(archive.load(snapshot_id))
+
+        def look() -> bytes | None:
+            if found := archived():
+                return found
+            try:
+                vault.verify(snapshot_id)
+            except SnapshotMissing:
+                if found := archived():  # since we looked; then its folders went
+                    return found
+                raise
             return None
 
         try:

@@ -35,7 +35,8 @@ _FOLDER, _COLLECTOR, _SWEEP = "leases", "leases/collector", "sweep"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lease: a process. ``renewed_s``: seconds since 1970 by its machine's clock."""
+    """Who holds a lease: a process. ``host``: its machine's name and PID namespace; ``renewed_s``: seconds
+    since 1970 by its machine's clock."""
 
     token: str
     host: str
@@ -43,6 +44,11 @@ class Holder:
     pid: int
     started: int  # as in /proc/PID/stat: tells it from a later process of the same number
     renewed_s: float
+
+    @property
+    def numbers(self) -> str:
+        """What its process number is a number of: a PID namespace."""
+        return self.host.rpartition(" ")[2]
 
     @property
     def words(self) -> str:
@@ -139,8 +145,10 @@ def writers(backend: Backend) -> list[tuple[str, Holder | None]]:
 def is_void(holder: Holder, clock: Clock) -> bool:
     """Whether it will certainly write nothing any more, or has been silent for LEASE_S."""
     me = myself("", clock)
+    if me.boot and (holder.boot, holder.numbers) == (me.boot, me.numbers):  # this machine, by whatever name
+        return _started(holder.pid) != holder.started
     if holder.host == me.host:
-        return holder.boot != me.boot or _started(holder.pid) != holder.started
+        return holder.boot != me.boot
     return abs(clock.now_s() - holder.renewed_s) > LEASE_S
 
 
