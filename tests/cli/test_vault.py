@@ -79,6 +79,8 @@ def test_copy_remove_and_collect(state: Path, tmp_path: Path) -> None:
     assert wet["done"]["freed_bytes"] == dry["plan"]["freed_bytes"]
     assert answer(state, "check", "--deep") == []
     assert midstep(state, "check").returncode == 0
+    assert answer(state, "rm", "j-2", "--force")["removed"] == "j-2"
+    assert [row["snapshot"] for row in answer(state, "ls") if row["archived"]] == []
 
 
 def test_damage_is_named_and_mended(state: Path) -> None:
@@ -110,7 +112,10 @@ def test_damage_is_named_and_mended(state: Path) -> None:
         (("ls", "--vault", "ftp://x/y"), 2, "is no vault"),
         (("ls", "--region", "west"), 2, "there are north, south"),
         (("rm", "j-9"), 4, "is in no archive"),
-        (("cp", "j-3", "/tmp/never"), 4, "is in no archive"),
+        (("cp", "j-3", "/tmp/never"), 4, "j-3 is not archived yet"),
+        (("cp", "j-4", "/tmp/never"), 4, "is in no archive"),
+        (("cp", "j-1", "ftp://x/y"), 2, "TO_URL: ftp://x/y is no vault"),
+        (("rm", "j-2"), 2, "j-2 is the newest snapshot of job j in north"),
         (("ls", "--key-file", "/nothing", "--vault", "{north}"), 6, "cannot read the vault's key"),
     ],
 )
@@ -120,6 +125,12 @@ def test_errors_say_what_to_do(state: Path, words: tuple[str, ...], code: int, s
     assert (done.returncode, done.stdout) == (code, "") and says in done.stderr, done.stderr
     answered = midstep(state, *(word.replace("{north}", north) for word in words), "--json")
     assert json.loads(answered.stderr)["exit"] == code
+
+
+def test_settings_that_name_no_place_are_named(state: Path) -> None:
+    (state / "vaults" / "south" / "archive.json").write_text('{"url": "ftp://x/y"}')
+    done = midstep(state, "ls")
+    assert done.returncode == 4 and "south/archive.json: ftp://x/y is no vault" in done.stderr, done.stderr
 
 
 def test_another_version_is_refused(state: Path) -> None:

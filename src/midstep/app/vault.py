@@ -15,7 +15,7 @@ from midstep.cli.exits import Exit, UsageError, guarded
 from midstep.cli.output import clock, columns, print_json, print_table, say, size
 from midstep.substrate.local.paths import StatePaths
 from midstep.vault.archive import gc
-from midstep.vault.archive.archive import Archive
+from midstep.vault.archive.archive import Archive, job_of
 from midstep.vault.archive.check import Grade, check
 from midstep.vault.archive.copying import copy
 from midstep.vault.archive.mend import mend
@@ -148,7 +148,7 @@ def collect(chosen: Chosen, dry_run: bool) -> int:
 def cp(chosen: Chosen, snapshot: str, to: str, to_key_file: str | None) -> int:
     """Copy a snapshot to another archive: only what that lacks travels."""
     _, source = holding(chosen, snapshot)
-    target = open_archive(Place(to, Path(to_key_file) if to_key_file else None), create=True)
+    target = opened("TO_URL", to, to_key_file, create=True)
     with bar(f"Copying {snapshot}", chosen.as_json) as report:
         done = copy(source, snapshot, target, report)
     if chosen.as_json:
@@ -160,9 +160,13 @@ def cp(chosen: Chosen, snapshot: str, to: str, to_key_file: str | None) -> int:
     return 0
 
 
-def rm(chosen: Chosen, snapshot: str) -> int:
+def rm(chosen: Chosen, snapshot: str, force: bool) -> int:
     """Forget a snapshot, readable or not."""
     region, archive = holding(chosen, snapshot)
+    newest = [it.snapshot_id for it in archive.snapshots(job_of(snapshot))][-1:]
+    if chosen.vault is None and newest == [snapshot] and not force:
+        words = f"{snapshot} is the newest snapshot of job {job_of(snapshot)} in {region}"
+        raise UsageError(f"{words}: the job may have to go on from it", "--force removes it all the same")
     archive.forget(snapshot)
     if chosen.as_json:
         print_json({"removed": snapshot, "region": region})
@@ -174,13 +178,17 @@ def rm(chosen: Chosen, snapshot: str) -> int:
 def archives(chosen: Chosen) -> list[Named]:
     """Each with the name of its region, or its URL. UsageError: there is none; VaultError."""
     if chosen.vault is not None:
-        key = Path(chosen.key_file) if chosen.key_file else None
-        try:
-            return [(chosen.vault, open_archive(Place(chosen.vault, key), create=False))]
-        except ValueError as error:
-            raise UsageError(f"--vault: {error}") from None
+        return [(chosen.vault, opened("--vault", chosen.vault, chosen.key_file, create=False))]
     found = [(region, vault.archive()) for region, vault in raw_vaults(chosen)]
     return [(region, archive) for region, archive in found if archive is not None]
+
+
+def opened(where: str, url: str, key_file: str | None, *, create: bool) -> Archive:
+    """The archive at a URL that was typed. UsageError, VaultError."""
+    try:
+        return open_archive(Place(url, Path(key_file) if key_file else None), create=create)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def raw_vaults(chosen: Chosen) -> Sequence[tuple[str, Snapshots]]:
@@ -201,6 +209,9 @@ def raw_vaults(chosen: Chosen) -> Sequence[tuple[str, Snapshots]]:
 def holding(chosen: Chosen, snapshot: str) -> Named:
     """The archive that has a snapshot. SnapshotMissing."""
     found = [(name, archive) for name, archive in archives(chosen) if archive.exists(snapshot)]
+    if not found and any(vault.is_raw(snapshot) for _, vault in raw_vaults(chosen)):
+        words = f"snapshot {snapshot} is not archived yet: there are only its plain files"
+        raise SnapshotMissing(f"{words}; a running fleet archives it by itself, soon")
     if not found:
         raise SnapshotMissing(f"snapshot {snapshot} is in no archive; `midstep vault ls` shows what is there")
     return found[0]

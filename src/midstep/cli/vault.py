@@ -100,6 +100,7 @@ def cp(
 @vault.command()
 def rm(
     snapshot: Snapshot,
+    force: Annotated[bool, typer.Option("--force", help="Even if it is its job's newest one.")] = False,
     region: Region = None,
     url: Url = None,
     key_file: Key = None,
@@ -107,7 +108,7 @@ def rm(
     as_json: options.Json = False,
 ) -> None:
     """Forget an archived snapshot, be it readable or not; `gc` then frees its space."""
-    hand_over("rm", state, region, url, key_file, as_json, snapshot=snapshot)
+    hand_over("rm", state, region, url, key_file, as_json, snapshot=snapshot, force=force)
 
 
 def hand_over(

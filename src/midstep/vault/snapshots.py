@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midstep.vault.errors import SnapshotExists, SnapshotIncomplete, SnapshotMissing
+from midstep.vault.errors import SnapshotExists, SnapshotIncomplete, SnapshotMissing, VaultError
 from midstep.vault.faults import pass_point
 from midstep.vault.parts import FORMAT, Manifest, Part, manifest_of, part_of
 
@@ -168,12 +168,19 @@ class Snapshots:
     def archive(self, *, create: bool = False) -> Archive | None:
         """The region's archive; None: there is none yet. VaultError."""
         if self._archive is None:
-            from midstep.vault.places import open_archive, place_of  # libraries that few agents ever need
+            from midstep.vault.places import (
+                SETTINGS,
+                open_archive,
+                place_of,
+            )  # libraries that few agents need
 
             place = place_of(self.root)
             if not create and place.folder is not None and not place.folder.is_dir():
                 return None
-            self._archive = open_archive(place, create=True)
+            try:
+                self._archive = open_archive(place, create=True)
+            except ValueError as error:
+                raise VaultError(f"{self.root / SETTINGS}: {error}") from None
         return self._archive
 
     def delete(self, snapshot_id: str) -> None:
