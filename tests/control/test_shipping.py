@@ -3,12 +3,14 @@ said."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from midstep.control.vaults import shipping
 from midstep.engine.events import SnapshotCopied
 from midstep.model.phase import CopyState, CopyStatus
 from midstep.vault.archive.archive import Archive
@@ -21,9 +23,9 @@ from tests.control.harness import Fleet, running
 ARCHIVER = (sys.executable, "-m", "midstep.app.archiver")
 
 
-async def manifest(fleet: Fleet, region: str, snapshot: str) -> httpx.Response:
+async def manifest(fleet: Fleet, region: str, snapshot: str, patient: bool = False) -> httpx.Response:
     """Ask until it is archived."""
-    url = f"/v1/internal/vault/{region}/{snapshot}"
+    url = f"/v1/internal/vault/{region}/{snapshot}?patient={patient}"
     while (response := await fleet.http.get(url, timeout=30)).status_code == 202:
         assert set(response.json()) == {"done_bytes", "total_bytes"}
     return response
@@ -48,6 +50,29 @@ async def test_a_raw_snapshot_is_archived_when_it_is_asked_for(tmp_path: Path) -
         assert len(list(pieces([sent.content]))) == len(ids) > 0
         assert (await fleet.http.post("/v1/internal/vault/east/chunks", content=b"xy")).status_code == 422
         assert (await fleet.http.post("/v1/internal/vault/mars/chunks", content=b"")).status_code == 404
+
+
+_MODEST = """
+renice -n 19 $$ > /dev/null
+while [ $(cut -d ' ' -f 19 /proc/$$/stat) != 0 ]; do sleep 0.02; done
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("patient", [False, True])
+async def test_an_archiver_that_has_no_turn_is_given_one_when_somebody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    """Jobs take all processors: an archiver of the lowest priority gets nowhere."""
+    if os.geteuid() != 0:
+        pytest.skip("raising a priority needs root")
+    monkeypatch.setattr(shipping, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(shipping, "WAIT_S", 0.3)
+    async with running(tmp_path, archiver=("/bin/sh", "-c", _MODEST, "sh", *ARCHIVER)) as fleet:
+        await fleet.add(node("e1"))
+        _, snapshot = await cut(fleet)
+        response = await manifest(fleet, "east", snapshot, patient)
+        assert response.status_code == 200, response.text
 
 
 async def test_what_cannot_be_had_is_said(tmp_path: Path) -> None:

@@ -27,14 +27,13 @@ from midstep.vault.archive import fence, gc
 from midstep.vault.archive.archive import Archive, job_of
 from midstep.vault.archive.mend import mend
 from midstep.vault.archive.orders import News, Orders, orders_of, to_json
+from midstep.vault.archive.priority import be_modest, in_nobodys_way
 from midstep.vault.archive.retention import Rule, doomed
 from midstep.vault.errors import SnapshotMissing, VaultError
 from midstep.vault.snapshots import Snapshots
 from midstep.vault.store.content import Progress
 
 _PROGRESS_S = 0.5
-_IO_IDLE = 3 << 13  # the class of processes that have the disk when nobody else wants it
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _PDEATHSIG = 1
 
 Tell = Callable[[News], None]
@@ -132,14 +131,16 @@ class Archiver:
             fence.forget(archive.backend, rule.job_id)
 
     def _mend(self) -> None:
-        done = mend(self._archive, self._orders.mend)
+        with in_nobodys_way():
+            done = mend(self._archive, self._orders.mend)
         lost = sum(pack.lost for pack in done)
         self._tell(News("mended", nbytes=lost, error=", ".join(pack.pack for pack in done)))
 
     def _collect(self) -> None:
         planned = gc.plan(self._archive)
         if planned.worth_it:
-            done = gc.execute(self._archive, planned)
+            with in_nobodys_way():
+                done = gc.execute(self._archive, planned)
             self._tell(News("collected", nbytes=done.freed_bytes, again=False))
 
 
@@ -148,15 +149,6 @@ def versions() -> dict[str, str]:
     criu = find_criu()
     found = {"midstep": metadata.version("midstep"), "kernel": os.uname().release}
     return found if criu is None else {**found, "criu": criu.version_text}
-
-
-def be_modest() -> None:
-    """Take what others leave of the processor and the disk, and a hundredth besides: raw folders must not
-    pile up where jobs leave nothing."""
-    os.nice(19)
-    if number := _IOPRIO_SET.get(os.uname().machine):
-        libc = ctypes.CDLL(None)
-        libc.syscall(number, 1, 0, _IO_IDLE)  # a kernel that refuses: the processor's class still holds
 
 
 def end_with_parent() -> None:

@@ -4,13 +4,12 @@ another region stands still meanwhile."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from midstep.vault.archive.archive import job_of
 from midstep.vault.archive.orders import News, Orders
+from midstep.vault.archive.priority import hasten
 
 Run = Callable[[str, Orders, bool], Awaitable[tuple[int, str]]]  # region, orders, whether somebody waits
 
@@ -102,11 +101,3 @@ class Hurry:
         self._tasks.pop(snapshot_id, None)
         self.done_bytes.pop(snapshot_id, None)
         self.tell()
-
-
-def hasten(pid: int) -> None:
-    """Give a process of the lowest class (all its threads) the ordinary one."""
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))

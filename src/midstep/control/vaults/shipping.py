@@ -14,6 +14,7 @@ from midstep.vault.archive.shipping import frames, split_ids
 from midstep.vault.errors import Damaged, SnapshotIncomplete, SnapshotMissing, VaultError
 from midstep.vault.snapshots import Snapshots
 
+PATIENCE_S = 20.0  # then even what nobody stands still for is archived at normal priority
 WAIT_S = 10.0  # then whoever asks is told how far it is, and asks again
 _OF_THE_SNAPSHOT = ("SnapshotMissing", "SnapshotIncomplete")
 
@@ -31,14 +32,18 @@ class Shipping:
 
     def __init__(self, vaults: Vaults, archiving: Archiving) -> None:
         self._vaults, self._archiving = vaults, archiving
+        self._asked_s: dict[str, float] = {}  # snapshot -> when somebody patient asked first
 
     async def manifest(self, region: str, snapshot_id: str, *, patient: bool = False) -> bytes | NotYet:
         """A snapshot's archived manifest. One that is not archived yet is now, at normal priority; if whoever
-        asks is ``patient``, when its turn comes."""
+        asks is ``patient``, when its turn comes, or after a while: where jobs take all processors, it might
+        never come."""
         found = await self._load(region, snapshot_id)
         if found is None:
-            await self._archived(region, snapshot_id, patient)
+            await self._archived(region, snapshot_id, patient and self._may_wait(snapshot_id))
             found = await self._load(region, snapshot_id)
+        if found is not None:
+            self._asked_s.pop(snapshot_id, None)
         return found or NotYet(*self._archiving.hurry.done_bytes.get(snapshot_id, (0, 0)))
 
     async def chunks(self, region: str, body: bytes) -> Iterator[bytes]:
@@ -57,6 +62,10 @@ class Shipping:
             return self._vaults.vault(region)
         except SnapshotMissing as error:
             raise Rejected(404, "no_such_snapshot", str(error)) from None
+
+    def _may_wait(self, snapshot_id: str) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._asked_s.setdefault(snapshot_id, now_s) < PATIENCE_S
 
     async def _archived(self, region: str, snapshot_id: str, patient: bool) -> None:
         """Wait a while for it."""

@@ -1,0 +1,50 @@
+"""How much of the machine an archiver takes: what others leave, or its share when somebody waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Generator
+
+_NICEST, _USUAL = 19, 0
+_IO_IDLE, _IO_USUAL = (
+    3 << 13,
+    0,
+)  # the disk when nobody else wants it; like others, by the processor's priority
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+
+
+def be_modest() -> None:
+    """This process takes what others leave of the processor and the disk, and a hundredth besides: raw
+    folders must not pile up where jobs leave nothing."""
+    _set_all(os.getpid(), _NICEST, _IO_IDLE)
+
+
+def hasten(pid: int) -> None:
+    """Have a process take the processor and the disk like others from now on. Harmless when it is gone, or
+    when we may not."""
+    _set_all(pid, _USUAL, _IO_USUAL)
+
+
+@contextlib.contextmanager
+def in_nobodys_way() -> Generator[None]:
+    """While writers are kept out, do it like others: whoever waits for that may have a job standing still."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    hasten(os.getpid())
+    try:
+        yield
+    finally:
+        if before == _NICEST:
+            be_modest()
+
+
+def _set_all(pid: int, nice: int, io: int) -> None:
+    """Each thread has a priority of its own, and those that it starts begin with it."""
+    libc, number = ctypes.CDLL(None), _IOPRIO_SET.get(os.uname().machine)
+    with contextlib.suppress(OSError):
+        for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, nice)
+            if number:
+                libc.syscall(number, 1, thread, io)  # a kernel that refuses: the processor's share holds
