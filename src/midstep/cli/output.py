@@ -114,9 +114,9 @@ def size(nbytes: int | None) -> str:
     return f"{value:.1f} TB"
 
 
-def counted(devices: int) -> str:
-    """A number of devices in words."""
-    return "1 device" if devices == 1 else f"{devices} devices"
+def counted(number: int, noun: str = "device") -> str:
+    """A number of them in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(share: float | None) -> str:

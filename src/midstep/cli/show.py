@@ -40,7 +40,7 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("command", shlex.join(job.command)),
         ("devices", _devices(job)),
-        ("asked for", f"{job.devices} devices, {job.world_size} ranks, {job.tier}, {job.kind}"),
+        ("asked for", f"{counted(job.devices)}, {counted(job.world_size, 'rank')}, {job.tier}, {job.kind}"),
         ("standing", _standing(job)),
         ("received", _received(job.received)),
         ("submitted", clock(job.submitted_s)),
@@ -66,7 +66,8 @@ def _saved(saves: CheckpointView) -> str:
 
 def _devices(job: JobView) -> str:
     """How many it has for its ranks, and how many it shall have."""
-    shall = f", shall have {job.devices_wanted}" if job.devices_wanted != job.devices_now else ""
+    differs = job.devices_wanted != job.devices_now and not job.ended_s
+    shall = f", shall have {job.devices_wanted}" if differs else ""
     return f"{job.devices_now}/{job.world_size}{shall}"
 
 

@@ -135,7 +135,8 @@ class Desk:
             return await self._ask(record.job_id, Freed())
         most = record.spec.world_size
         if not 1 <= devices <= most and devices != record.spec.devices:
-            words = f"job {record.job_id} has {most} ranks: it can have 1 to {most} devices, not {devices}"
+            able = "1 rank and 1 device" if most == 1 else f"{most} ranks: it can have 1 to {most} devices"
+            words = f"job {record.job_id} has {able}, not {devices}"
             raise invalid("devices", words, "the world size of a job never changes")
         there = self._destination(to) if to is not None else MigrateAsked()
         if record.stage not in (Stage.ENDING, Stage.OVER):
