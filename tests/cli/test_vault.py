@@ -61,7 +61,9 @@ def test_list_and_measure(state: Path) -> None:
         ("j-3", "north", False),
     ]
     assert answer(state, "ls", "--job", "other") == answer(state, "ls", "--region", "south") == []
-    (job,) = answer(state, "du")["north"]["jobs"]
+    used = answer(state, "du")["north"]
+    assert used["dead_bytes"] == answer(state, "gc", "--dry-run")[0]["plan"]["dead_bytes"] == 0
+    (job,) = used["jobs"]
     assert job["snapshots"] == 2 and job["nbytes"] == rows[0]["nbytes"] + rows[1]["nbytes"]
     shown = midstep(state, "ls").stdout.splitlines()
     assert shown[0].split()[:2] == ["SNAPSHOT", "REGION"] and shown[3].endswith("not yet")
@@ -74,6 +76,7 @@ def test_copy_remove_and_collect(state: Path, tmp_path: Path) -> None:
     assert [r["snapshot"] for r in answer(state, "ls", "--vault", other)] == ["j-2"]
     assert answer(state, "rm", "j-1")["region"] == "north"
     (dry,) = answer(state, "gc", "--dry-run")
+    assert answer(state, "du")["north"]["dead_bytes"] == dry["plan"]["dead_bytes"] > 500_000
     assert dry["plan"]["freed_bytes"] > 500_000 and "done" not in dry
     (wet,) = answer(state, "gc")
     assert wet["done"]["freed_bytes"] == dry["plan"]["freed_bytes"]

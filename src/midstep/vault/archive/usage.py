@@ -48,8 +48,10 @@ def usage(archive: Archive) -> Usage:
     packs = sum(info.size for info in archive.backend.list("packs"))
     total = sum(info.size for info in archive.backend.list())
     live = sum(where.stored for chunk in users if (where := archive.repository.find(chunk)) is not None)
+    said = sum(pack.size - sum(chunk.stored for chunk in pack.chunks) for pack in archive.repository.packs())
     nbytes = sum(size for sizes in jobs.values() for size in sizes)
-    return Usage(tuple(rows), nbytes, packs, total - packs, max(0, packs - live))
+    dead = max(0, packs - live - said)  # what a pack says of itself is needed as long as the pack is
+    return Usage(tuple(rows), nbytes, packs, total - packs, dead)
 
 
 def _shares(
