@@ -132,7 +132,8 @@ def collect(chosen: Chosen, dry_run: bool) -> int:
             packs = (
                 f"{doomed} packs go, {len(planned.repack)} are repacked: frees {size(planned.freed_bytes)}"
             )
-            say(f"{region}: {planned.snapshots} snapshots; {words}; {packs}")
+            killed = f"; {len(planned.leases)} leases of killed processes go" if planned.leases else ""
+            say(f"{region}: {planned.snapshots} snapshots; {words}; {packs}{killed}")
         if not dry_run and not planned.empty:
             with bar(f"Collecting {region}", chosen.as_json) as report:
                 done = gc.execute(archive, planned, report)

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -14,8 +14,9 @@ from midstep.env import Clock, Ids, RealClock
 from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.manifest import ArchivedSnapshot
 from midstep.vault.archive.orders import News, Orders, news_of, to_json
-from midstep.vault.backends.base import Backend
+from midstep.vault.backends.base import Backend, Buffer
 from midstep.vault.backends.local import LocalBackend
+from midstep.vault.backends.memory import MemoryBackend
 from midstep.vault.snapshots import Manifest, Part, Snapshots
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -121,6 +122,18 @@ def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+class AtOnce(MemoryBackend):
+    """Something is done just before an index is written, whose writer knows nothing of it."""
+
+    work: Callable[[], object] | None = None
+
+    def put(self, name: str, data: Buffer) -> None:
+        if name.startswith("index/") and (work := self.work):
+            self.work = None
+            work()
+        super().put(name, data)
 
 
 def objects(folder: Path) -> Iterator[Path]:

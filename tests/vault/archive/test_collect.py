@@ -18,7 +18,7 @@ from midstep.vault.backends.base import Backend, Buffer, ObjectInfo
 from midstep.vault.backends.memory import MemoryBackend
 from midstep.vault.errors import Busy, LeaseLost
 from midstep.vault.snapshots import Snapshots
-from tests.vault.archive.harness import archive_at, contents, pages, python, store, write_raw
+from tests.vault.archive.harness import AtOnce, archive_at, contents, pages, python, store, write_raw
 
 
 @pytest.fixture
@@ -57,6 +57,33 @@ def test_any_order_of_storing_forgetting_and_collecting(vault: Snapshots, seed: 
         archive.forget(snapshot_id)
     collect(archive)
     assert not list(backend.list("packs")) and not list(backend.list("index"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_two_writers_stored_at_once_is_there_until_nobody_needs_it(
+    vault: Snapshots, seed: int, tmp_path: Path
+) -> None:
+    """The same memory is then in two packs, one of which may go while the other is repacked."""
+    chance, backend = Random(seed), AtOnce()
+    memory = [pages(chance, 64) for _ in range(4)]
+    alive: list[str] = []
+    for number in range(1, 13, 2):
+        one, other = f"j-{number}", f"j-{number + 1}"
+        shared = b"".join(chance.sample(memory, 2))
+        for name in (one, other):
+            write_raw(vault, name, chance.randrange(99), ranks=1, memory=shared, mib=chance.randrange(2))
+        backend.work = lambda it=other: store(vault, archive_at(backend), it)
+        store(vault, archive_at(backend), one)
+        alive += [one, other]
+        for _ in range(chance.randrange(3)):
+            archive_at(backend).forget(alive.pop(chance.randrange(len(alive))))
+        archive = archive_at(backend)
+        collect(archive)
+        assert check(archive, deep=True) == []
+    for name in alive:
+        archive = archive_at(backend)
+        archive.restore(archive.load(name), tmp_path / name)
+        assert contents(tmp_path / name) == contents(vault.path(name))
 
 
 def test_a_plan_changes_nothing_and_says_what_would_go(vault: Snapshots) -> None:
@@ -102,7 +129,7 @@ def test_a_writer_and_a_collector_keep_out_of_each_others_way() -> None:
 _DIE = """
 import os, signal, socket, sys
 from pathlib import Path
-from tests.vault.archive.harness import archive_at
+from tests.vault.archive.harness import AtOnce, archive_at
 from midstep.vault.archive.leases import Lease, collecting
 archive = archive_at(Path(sys.argv[1]))
 socket.gethostname = lambda name=sys.argv[3] or socket.gethostname(): name

@@ -15,7 +15,17 @@ from midstep.vault.archive.mend import mend
 from midstep.vault.archive.orders import Orders
 from midstep.vault.errors import Damaged, FormatUnknown, VaultError
 from midstep.vault.snapshots import Snapshots
-from tests.vault.archive.harness import archive_at, archiver, contents, flip, objects, store, write_raw
+from tests.vault.archive.harness import (
+    AtOnce,
+    archive_at,
+    archiver,
+    contents,
+    flip,
+    objects,
+    pages,
+    store,
+    write_raw,
+)
 
 
 @pytest.fixture
@@ -126,6 +136,31 @@ def test_what_is_damaged_is_stored_anew_and_makes_old_snapshots_whole(root: Path
         archive = archive_at(root / "archive")
         archive.restore(archive.load(snapshot_id), root / snapshot_id)
         assert contents(root / snapshot_id) == contents(vault.path(snapshot_id))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_damaged_packs_what_is_whole_in_either_is_kept(tmp_path: Path, first: int) -> None:
+    vault, backend = Snapshots(tmp_path / "vault"), AtOnce()
+    memory = pages(Random(1), 256)
+    for number in (1, 2):
+        write_raw(vault, f"j-{number}", 5, ranks=1, memory=memory, mib=1)
+    backend.work = lambda: store(vault, archive_at(backend), "j-2")
+    store(vault, archive_at(backend), "j-1")
+    one, other = (info.name for info in backend.list("packs"))
+    chunks = archive_at(backend).repository.packs()
+    spans = [sorted(((it.offset, it.stored) for it in pack.chunks), key=lambda it: it[1]) for pack in chunks]
+    for name, span, which in ((one, spans[0], -1 - first), (other, spans[1], -2 + first)):
+        at, length = span[which]
+        data = bytearray(backend.get(name))
+        data[at + length // 2] ^= 1
+        backend.put(name, bytes(data))
+    assert {it.object for it in check(archive_at(backend), deep=True)} == {one, other}
+    assert sorted(done.lost for done in mend(archive_at(backend))) == [1, 1]
+    assert check(archive_at(backend), deep=True) == []
+    for name in ("j-1", "j-2"):
+        archive = archive_at(backend)
+        archive.restore(archive.load(name), tmp_path / name)
+        assert contents(tmp_path / name) == contents(vault.path(name))
 
 
 def test_mending_what_is_whole_changes_nothing(root: Path) -> None:

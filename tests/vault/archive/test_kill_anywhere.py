@@ -1,4 +1,4 @@
-"""`midstep vault cp` and `vault check --mend` killed (-9) before each of their writes in turn, run again each
+"""`midstep vault cp`, `gc` and `check --mend` killed (-9) before each of their writes in turn, run again each
 time: nothing is lost, and in the end nothing is there twice. Buys: the order of their writes, whatever it
 becomes, without a named point in the code."""
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -18,7 +19,7 @@ from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.check import Grade, check, damaged_snapshots
 from midstep.vault.archive.copying import copy
 from midstep.vault.snapshots import Snapshots
-from tests.vault.archive.harness import archive_at, contents, flip, objects, python, store, write_raw
+from tests.vault.archive.harness import archive_at, contents, flip, objects, pages, python, store, write_raw
 
 KILLED = -signal.SIGKILL
 _LONGEST = 60  # no command here writes so often
@@ -116,6 +117,34 @@ def test_while_it_copies(root: Path) -> None:
         gc.execute(target, gc.plan(target))
         assert check(archive_at(folder / "target"), deep=True) == []
         assert pack_bytes(target) == pack_bytes(undisturbed), "nothing is there twice"
+
+
+def test_while_it_collects(root: Path) -> None:
+    """One pack goes, one is repacked."""
+    vault, archive = Snapshots(root / "vault"), archive_at(root / "used")
+    memory = pages(Random(7), 256)
+    for number, shared in ((5, memory), (6, memory), (7, None)):
+        write_raw(vault, f"j-{number}", number, ranks=1, memory=shared, mib=2)
+        store(vault, archive, f"j-{number}")
+    archive.forget("j-5")
+    archive.forget("j-7")
+    planned = gc.plan(archive)
+    assert planned.drop and planned.repack
+    shutil.copytree(root / "used", root / "undisturbed")
+    gc.execute(archive_at(root / "undisturbed"), planned)
+
+    def collect(folder: Path, writes: int) -> subprocess.CompletedProcess[str]:
+        return command(writes, "gc", folder, dry_run=False)
+
+    for folder in killed_everywhere(root, "gc", root / "used", collect):
+        assert not damage(archive_at(folder))
+        assert_comes_back(root, archive_at(folder), "j-6")
+        again = collect(folder, 0)
+        assert again.returncode == 0, again.stderr
+        again = archive_at(folder)
+        assert_comes_back(root, again, "j-6")
+        assert check(again, deep=True) == []
+        assert pack_bytes(again) == pack_bytes(archive_at(root / "undisturbed")), "nothing is there twice"
 
 
 def test_while_it_mends(root: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from midstep.vault.archive.archive import SNAPSHOTS, Archive
-from midstep.vault.archive.leases import collector, is_void, writers
+from midstep.vault.archive.leases import void_leases
 from midstep.vault.archive.manifest import ArchivedSnapshot
 from midstep.vault.errors import ChunkDamaged, Damaged, FormatUnknown, SnapshotMissing
 from midstep.vault.store.content import ChunkId, PackInfo
@@ -162,12 +162,11 @@ def _waste(archive: Archive, sizes: dict[str, int]) -> list[Finding]:
         Finding(Grade.WASTE, name, f"{sizes.get(name, 0)} bytes that no index names: left by a writer")
         for name in archive.repository.orphans()
     ]
-    for name, holder in writers(archive.backend):
-        if holder is None or is_void(holder, archive.clock):
-            found.append(Finding(Grade.WASTE, name, "a lease of a writer that was killed"))
-    if (holder := collector(archive.backend)) is not None and is_void(holder, archive.clock):
-        found.append(Finding(Grade.WASTE, "leases/collector", "a collector was killed in the middle"))
-    return found
+    words = "the lease of a writer or collector that was killed"
+    return [
+        *found,
+        *(Finding(Grade.WASTE, name, words) for name in void_leases(archive.backend, archive.clock)),
+    ]
 
 
 def _object_in(error: Damaged) -> str:

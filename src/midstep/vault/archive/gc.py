@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from midstep.vault.archive.archive import Archive
-from midstep.vault.archive.leases import collecting
+from midstep.vault.archive.leases import collecting, void_leases
 from midstep.vault.errors import Damaged, FormatUnknown, SnapshotMissing
 from midstep.vault.faults import pass_point
 from midstep.vault.store.content import ChunkId, PackInfo
@@ -33,6 +33,7 @@ class Plan:
     total_bytes: int  # of all packs
     dead_bytes: int  # of chunks that no snapshot needs, wherever they are
     freed_bytes: int  # by this plan
+    leases: tuple[str, ...] = ()  # of writers and collectors that were killed
 
     @property
     def worth_it(self) -> bool:
@@ -42,7 +43,7 @@ class Plan:
     @property
     def empty(self) -> bool:
         """There is nothing to do."""
-        return not (self.drop or self.repack or self.orphans)
+        return not (self.drop or self.repack or self.orphans or self.leases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,9 @@ def _plan(archive: Archive) -> tuple[Plan, set[ChunkId]]:
     orphans = archive.repository.orphans()
     sizes = {info.name: info.size for info in archive.backend.list("packs")}
     left = sum(sizes.get(name, 0) for name in orphans)
-    found = Plan(
-        tuple(drop), tuple(repack), tuple(orphans), snapshots, total + left, dead + left, freed + left
-    )
+    sums = (total + left, dead + left, freed + left)
+    leases = tuple(void_leases(archive.backend, archive.clock))
+    found = Plan(tuple(drop), tuple(repack), tuple(orphans), snapshots, *sums, leases)
     return found, live
 
 
@@ -129,7 +130,7 @@ def _sweep(
     freed = sum(sizes.get(name, 0) for name in (*repack, *doomed))
     total = len(repack) + len(doomed)
     if repack:
-        freed -= archive.repository.repack(repack, live).stored_bytes
+        freed -= archive.repository.repack(repack, lambda it: it.chunk in live, doomed).stored_bytes
     pass_point("gc:repacked")
     report(len(repack), total)
     half = len(doomed) // 2

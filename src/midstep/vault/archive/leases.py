@@ -142,6 +142,13 @@ def writers(backend: Backend) -> list[tuple[str, Holder | None]]:
     return [(name, _decode(data)) for name, data in found if data]
 
 
+def void_leases(backend: Backend, clock: Clock) -> list[str]:
+    """Those whose holders write nothing any more; whoever collects removes them."""
+    found = [name for name, holder in writers(backend) if holder is None or is_void(holder, clock)]
+    killed = (holder := collector(backend)) is not None and is_void(holder, clock)
+    return [*found, *([_COLLECTOR] if killed else ())]
+
+
 def is_void(holder: Holder, clock: Clock) -> bool:
     """Whether it will certainly write nothing any more, or has been silent for LEASE_S."""
     me = myself("", clock)

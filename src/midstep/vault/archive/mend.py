@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.leases import collecting
 from midstep.vault.errors import Damaged, FormatUnknown, SnapshotMissing
-from midstep.vault.store.content import ChunkId, PackInfo
+from midstep.vault.store.content import ChunkId, PackInfo, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,20 @@ def mend(
         needed = None if snapshot_ids is None else _needed(archive, snapshot_ids)
         packs = [pack for pack in repository.packs() if needed is None or _holds(pack, needed)]
         done: list[Mended] = []
+        whole: set[Stored] = set()
         for number, pack in enumerate(packs):
             if progress is not None:
                 progress(number, len(packs))
             if repository.verify(pack.name):
-                whole = {it.chunk for it in pack.chunks if _is_whole(archive, it.chunk)}
-                repository.repack([pack.name], whole)
-                done.append(Mended(pack.name, len(whole), len(pack.chunks) - len(whole)))
+                kept = [
+                    it
+                    for it, is_whole in zip(pack.chunks, repository.whole(pack.name, pack.chunks))
+                    if is_whole
+                ]
+                whole.update(kept)
+                done.append(Mended(pack.name, len(kept), len(pack.chunks) - len(kept)))
+        if done:  # all at once: what is damaged in one may be whole in another
+            repository.repack([pack.pack for pack in done], whole.__contains__)
         return done
 
 
@@ -60,11 +67,3 @@ def _needed(archive: Archive, snapshot_ids: Collection[str]) -> set[ChunkId]:
 
 def _holds(pack: PackInfo, needed: set[ChunkId]) -> bool:
     return any(stored.chunk in needed for stored in pack.chunks)
-
-
-def _is_whole(archive: Archive, chunk: ChunkId) -> bool:
-    try:
-        archive.repository.get(chunk)
-    except Damaged:
-        return False
-    return True

@@ -166,22 +166,26 @@ class Repository:
         """Write an index for packs that none names, then remove indexes that cannot be read; what was done,
         for people. Such packs are read: what is damaged in them is not indexed, for a mending that was killed
         before it had removed the pack may have taken it out on purpose."""
-        return self._catalog.heal(self._whole)
+        return self._catalog.heal(self._sound)
 
-    def repack(self, names: Collection[str], keep: Collection[ChunkId]) -> Stats:
-        """Copy the chunks to keep out of these packs into new ones (durable), then `forget` them."""
-        doomed, kept = set(names), set(keep)
+    def repack(
+        self, names: Collection[str], keep: Callable[[Stored], bool], doomed: Collection[str] = ()
+    ) -> Stats:
+        """Copy what is to be kept of these packs into new ones (durable), then `forget` them. ``doomed``:
+        packs that go next; so a chunk that is in one of them, too, must be copied all the same. ChunkDamaged:
+        what is to be kept is not whole; nothing is forgotten then."""
+        old = set(names)
         stats = Stats()
-        rescued = [s for pack in self.packs() if pack.name in doomed for s in pack.chunks if s.chunk in kept]
+        rescued = [s for pack in self.packs() if pack.name in old for s in pack.chunks if keep(s)]
         if rescued:
-            others = _Without(self._catalog, doomed)
+            others = _Without(self._catalog, old | set(doomed))
             with Writer(self._backend, self._budget, self._ids, others) as writer:
                 for batch in _near(sorted(rescued, key=_place), self._budget.fetch):
                     for stored, form in zip(batch, self._forms(batch)):
                         _plain(stored, memoryview(form))
                         writer.add_stored(stored.chunk, form[0], memoryview(form)[1:], stored.plain)
                 stats = writer.finish()
-        self.forget(doomed)
+        self.forget(old)
         return stats
 
     def forget(self, names: Collection[str]) -> None:
@@ -189,13 +193,16 @@ class Repository:
         leaves orphans."""
         self._catalog.forget(set(names))
 
-    def _whole(self, pack: PackTable) -> PackTable:
-        """The chunks of a pack that are what was written."""
+    def whole(self, pack: str, chunks: Sequence[Stored]) -> list[bool]:
+        """Of chunks that lie in a pack: whether each is there as it was written."""
         try:
-            data = memoryview(self._backend.get(pack.name))
+            data = memoryview(self._backend.get(pack))
         except (ObjectMissing, ObjectTorn):
             data = memoryview(b"")
-        keep = [_is_whole(stored, data) for stored in packs.stored_in(pack.name, pack.table)]
+        return [_is_whole(stored, data) for stored in chunks]
+
+    def _sound(self, pack: PackTable) -> PackTable:
+        keep = self.whole(pack.name, packs.stored_in(pack.name, pack.table))
         return replace(pack, table=pack.table[np.array(keep, np.bool_)])
 
     def _load(self, near: Sequence[Stored]) -> list[Buffer]:
