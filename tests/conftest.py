@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
 FLEETS = Path(__file__).parent / "fleet"
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a script, with "&": it is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -39,6 +40,7 @@ _COMMON = (
 )  # fmt: skip
 _PID_FILE = "restored.pid"
 _HALFWAY_S = 0.5
+_FAILS_S = 5.0
 # CRIU lends files names that are unique in a rank, not in the home that it shares: one such rank at a time.
 _lending = threading.Lock()
 # It makes deleted files anew under names that are unique in a rank, too.
@@ -136,6 +138,7 @@ class Criu:
                     stderr=log,
                     pass_fds=(images_fd,),
                     start_new_session=True,
+                    restore_signals=not dumped_pid,  # SIGXFSZ stays ignored: `_let_fail`
                 )
             except OSError as error:
                 raise DriverError(
@@ -152,7 +155,9 @@ class Criu:
 
 
 def _stop(criu: subprocess.Popen[bytes], dumped_pid: int) -> None:
-    """Kill CRIU. A rank that it was dumping rids itself of CRIU's code; one that it was restoring dies."""
+    """End CRIU. A rank that it was dumping is rid of CRIU's code; one that it was restoring dies."""
+    if dumped_pid and _let_fail(criu):
+        return
     end = time.monotonic() + _HALFWAY_S
     while _is_halfway(dumped_pid) and time.monotonic() < end:
         time.sleep(0.001)
@@ -162,6 +167,16 @@ def _stop(criu: subprocess.Popen[bytes], dumped_pid: int) -> None:
     for pid in begun:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _let_fail(criu: subprocess.Popen[bytes]) -> bool:
+    """Have it give up as on a full disk: it may write no more. Killed while a rank executes what CRIU has put
+    there, the rank would die with it. Whether it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(criu.pid, resource.RLIMIT_FSIZE, (0, 0))
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        criu.wait(_FAILS_S)
+    return criu.returncode is not None
 
 
 def _is_halfway(init_pid: int) -> bool:
