@@ -16,9 +16,8 @@ from midstep.substrate.local.nodes import enter_command, inhabitants
 from tests.fleet.harness import Fleet
 
 SUMS = Path(__file__).parent / "kinds" / "sums.py"
-# Long enough for a copy ahead of the move.
-LONGER = SUMS.read_text().replace("range(60)", "range(140)")
-WITH_NAMES = LONGER.replace(
+SLOWER = SUMS.read_text().replace("sleep(0.03)", "sleep(0.06)")  # it is looked at while it runs
+WITH_NAMES = SLOWER.replace(
     'print("step"', 'print("on", __import__("socket").gethostname(), flush=True), print("step"'
 )
 NORTH = ("north-1", "north-2")
@@ -57,7 +56,7 @@ def test_nothing_leads_back(fleet: Fleet) -> None:
     lines = fleet.logs(job).splitlines()
     names = [line.split()[1] for line in lines if line.startswith("on ")]
     assert names == sorted(names) and set(names) == {"north-1", "south-1"}
-    calm = fleet.run("python", "job.py", files={"job.py": LONGER}, devices=4, region="south")
+    calm = fleet.run("python", "job.py", files={"job.py": SUMS.read_text()}, devices=4, region="south")
     fleet.wait(calm, "completed")
     assert [line for line in lines if line.startswith("step")] == fleet.logs(calm).splitlines()
 

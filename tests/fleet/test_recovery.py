@@ -40,8 +40,10 @@ def undisturbed(fleet: Fleet, steps: str) -> tuple[str, str]:
     return fleet.logs(job, 0), fleet.logs(job, 1)
 
 
-def start(fleet: Fleet, steps: str, until: int | None = 10, region: str = "north") -> JobView:
-    job = fleet.run("python", "job.py", steps, files={"job.py": LOSSES}, devices=2, region=region)
+def start(
+    fleet: Fleet, steps: str, until: int | None = 10, region: str = "north", devices: int = 2
+) -> JobView:
+    job = fleet.run("python", "job.py", steps, files={"job.py": LOSSES}, devices=devices, region=region)
     if until is not None:
         fleet.until_logs(job, f"step {until} ")
     return job
@@ -99,13 +101,20 @@ def is_stopped(inhabitant: Inhabitant) -> bool:
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
-def test_a_rank_is_killed(lossy: Fleet) -> None:
-    job = start(lossy, FEW)
-    checkpoint(lossy, job)
-    lossy.until_logs(job, "step 30 ")
-    send(rank_processes(lossy, node_of(lossy, job, 1))[0].identity, signal.SIGKILL)
-    recovered(lossy, job, 1)
-    assert_as_undisturbed(lossy, job, FEW)
+def test_a_rank_is_killed(fleet: Fleet) -> None:
+    """Over two nodes, beside the run that nobody disturbs."""
+    calm = start(fleet, "100", until=None, region="south", devices=3)
+    job = start(fleet, "100", devices=3)
+    assert node_of(fleet, job, 0) != node_of(fleet, job, 2)
+    checkpoint(fleet, job)
+    fleet.until_logs(job, "step 30 ")
+    send(rank_processes(fleet, node_of(fleet, job, 2))[0].identity, signal.SIGKILL)
+    recovered(fleet, job, 1)
+    for one in (job, calm):
+        fleet.wait(one, "completed")
+    for rank in range(3):
+        assert fleet.logs(job, rank) == fleet.logs(calm, rank)
+    assert fleet.logs(job).splitlines()[-1].endswith(" 100"), "its files were rewound, too"
 
 
 @pytest.mark.soak

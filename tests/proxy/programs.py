@@ -67,15 +67,16 @@ def sums(channel: Channel, rank: int, size: int, count: int, steps: int, pause_s
     return out
 
 
-def every_kind(channel: Channel, rank: int, size: int, count: int) -> bool:
-    """Each kind once, equal and unequal parts, checked against numpy."""
-    gid = world(channel, rank, size)
-    check_reductions(channel, gid, rank, size, count)
-    check_rooted(channel, gid, rank, size, count)
-    check_parts(channel, gid, rank, size, count)
-    check_pairs(channel, gid, rank, size, count)
-    channel.post(Op(Kind.BARRIER, gid), None, None).wait(WAIT_S)
-    channel.close_group(gid)
+def every_kind(channel: Channel, rank: int, size: int, *counts: int) -> bool:
+    """Each kind once for each number of elements, equal and unequal parts, checked against numpy."""
+    for count in counts:
+        gid = world(channel, rank, size, f"of {count}")
+        check_reductions(channel, gid, rank, size, count)
+        check_rooted(channel, gid, rank, size, count)
+        check_parts(channel, gid, rank, size, count)
+        check_pairs(channel, gid, rank, size, count)
+        channel.post(Op(Kind.BARRIER, gid), None, None).wait(WAIT_S)
+        channel.close_group(gid)
     return True
 
 
@@ -232,9 +233,14 @@ def _digest(array: Array) -> int:
     return zlib.crc32(array.tobytes())
 
 
-def refused(channel: Channel, rank: int, size: int, what: str) -> str:
-    """Members that contradict each other; what the error says. The channel still works afterwards."""
+def refused(channel: Channel, rank: int, size: int, *whats: str) -> list[str]:
+    """Members that contradict each other; what the errors say. The channel still works after each."""
     gid = world(channel, rank, size)
+    return [contradict(channel, gid, rank, size, what) for what in whats]
+
+
+def contradict(channel: Channel, gid: int, rank: int, size: int, what: str) -> str:
+    """Once."""
     odd = rank == size - 1
     array = data(0, rank, 700_000 if what == "large" else 12)
     try:

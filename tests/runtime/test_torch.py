@@ -33,6 +33,12 @@ async def over_gloo(folder: Path, size: int, name: str, *args: Any) -> list[Any]
     return await run_plain(folder, size, script(name), *args, timeout_s=200)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What two ranks that train over gloo have."""
+    return asyncio.run(over_gloo(tmp_path_factory.mktemp("trained"), 2, "training.py"))
+
+
 async def test_every_operation_gives_what_gloo_gives(tmp_path: Path) -> None:
     """Types, reduce operations, layouts, sizes, groups, objects, point to point, over two nodes."""
     plain = await over_gloo(tmp_path / "plain", 3, "collectives.py")
@@ -40,23 +46,23 @@ async def test_every_operation_gives_what_gloo_gives(tmp_path: Path) -> None:
 
 
 async def test_what_nccl_has_and_gloo_has_not(tmp_path: Path) -> None:
-    """avg, premul_sum, lists of uneven tensors, split groups; mistakes raise what torch raises."""
-    assert await under_midstep(tmp_path, [[0], [1]], "beyond_gloo.py") == ["done"] * 2
+    """avg, premul_sum, lists of uneven tensors, split groups; mistakes raise what torch raises. The script
+    names nccl."""
+    assert await under_midstep(tmp_path, [[0], [1]], "beyond_gloo.py", ASK_FOR="nccl") == ["done"] * 2
 
 
-async def test_a_script_may_name_nccl(tmp_path: Path) -> None:
-    assert await under_midstep(tmp_path, [[0, 1]], "beyond_gloo.py", ASK_FOR="nccl") == ["done"] * 2
+@pytest.mark.soak
+async def test_a_script_that_names_no_backend_has_it_too(tmp_path: Path) -> None:
+    assert await under_midstep(tmp_path, [[0, 1]], "beyond_gloo.py") == ["done"] * 2
 
 
-async def test_training_has_the_losses_of_gloo_to_the_last_bit(tmp_path: Path) -> None:
+async def test_training_has_the_losses_of_gloo_to_the_last_bit(tmp_path: Path, trained: list[Any]) -> None:
     """DDP with its options and hooks, join, ZeRO: two ranks, where a sum has one order."""
-    plain = await over_gloo(tmp_path / "plain", 2, "training.py")
-    assert await under_midstep(tmp_path / "ours", [[0, 1]], "training.py") == plain
+    assert await under_midstep(tmp_path / "ours", [[0, 1]], "training.py") == trained
 
 
-async def test_training_cut_again_and_again_has_the_same_losses(tmp_path: Path) -> None:
+async def test_training_cut_again_and_again_has_the_same_losses(tmp_path: Path, trained: list[Any]) -> None:
     """Every proxy is drained, ended and replaced at arbitrary moments, with the ranks frozen meanwhile."""
-    plain = await over_gloo(tmp_path / "plain", 2, "training.py")
     (tmp_path / "ours").mkdir()
     cuts = 0
     async with Job(tmp_path / "ours", [[0], [1]]) as job:
@@ -66,7 +72,7 @@ async def test_training_cut_again_and_again_has_the_same_losses(tmp_path: Path) 
             await asyncio.sleep(0.4)
             await job.cut()
             cuts += 1
-        assert await job.results(200) == plain
+        assert await job.results(200) == trained
     assert cuts > 3
 
 
