@@ -155,7 +155,7 @@ async def test_a_job_is_moved_between_regions_again_and_again(fleet: Fleet) -> N
 
 ENDS_BEFORE = """
 [ $RANK = 0 ] && until [ -e go ]; do sleep 0.02; done && exit 7
-i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.02; done
+i=0; while [ $i -lt 150 ]; do echo $i; i=$((i+1)); sleep 0.02; done
 """
 
 
@@ -175,7 +175,7 @@ async def test_a_rank_that_ends_just_before_the_cut_is_part_of_it(fleet: Fleet) 
     await run(fleet, node, "j", spec, epoch=2, source=source, store=store)
     assert await fleet.controller.until_exit("a", "j", 0) == 7
     assert await fleet.controller.until_exit("a", "j", 1) == 0
-    assert fleet.controller.lines("j", 1) == [str(i) for i in range(400)]
+    assert fleet.controller.lines("j", 1) == [str(i) for i in range(150)]
     await go_away(fleet, node, "j", spec, 2)
 
 

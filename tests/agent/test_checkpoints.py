@@ -51,10 +51,10 @@ async def test_the_same_processes_go_on_and_the_snapshot_is_a_whole_job(fleet: F
     job = Driver(fleet)
     await job.run(["a", "b"])
     taken: list[tuple[SnapshotRef, dict[str, str], list[int]]] = []
-    for number, step in enumerate((20, 60, 100)):
+    for number, step in enumerate((20, 40, 60)):
         await job.until_step(step)
         taken.append(await checkpoint(job, number))
-    await job.until_step(150)
+    await job.until_step(90)
     for node in nodes:  # all of it is lost
         await fleet.controller.forget(node.name, "j")
     await job.everywhere(Goal.GONE, Phase.GONE)

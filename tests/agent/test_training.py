@@ -25,7 +25,7 @@ import os, time, torch, torch.distributed as dist
 dist.init_process_group("gloo")
 rank, n = dist.get_rank(), dist.get_world_size()
 x = torch.full((20000,), float(rank + 1))
-for step in range(400):
+for step in range(240):
     y = x * (step + 1)
     dist.all_reduce(y)
     assert (y == sum(range(1, n + 1)) * (step + 1)).all(), (step, y[0])
@@ -33,7 +33,7 @@ for step in range(400):
     time.sleep(0.02)
 dist.destroy_process_group()
 """
-STEPS, RANKS = 400, 2
+STEPS, RANKS = 240, 2
 SPEC = JobSpec((sys.executable, "-c", SCRIPT), world_size=RANKS)
 
 
@@ -96,7 +96,7 @@ async def test_two_nodes_then_two_of_another_region_then_one_then_back(fleet: Fl
         fleet.node(name, region)
     job = Driver(fleet)
     await job.run(["a", "b"])
-    for step, nodes in ((20, ["c", "d"]), (120, ["c"]), (220, ["b"])):
+    for step, nodes in ((20, ["c", "d"]), (80, ["c"]), (140, ["b"])):
         await job.until_step(step)
         source, store = await job.suspend()
         await job.run(nodes, source, store)
