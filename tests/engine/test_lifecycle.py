@@ -71,6 +71,17 @@ def arriving() -> Play:
     return migrating().all(Phase.DUMPED).commits().all(Phase.GONE)
 
 
+def migrating_ahead() -> Play:
+    """Running, with devices reserved elsewhere."""
+    play = Play(1).runs("a").happens(MigrateAsked(region="west", ahead=True)).placed("w", region="west")
+    return play.all(Phase.DUMPED).all(Phase.RUNNING)
+
+
+def lost_on_arrival() -> Play:
+    """One of the nodes that it was sent to is given up before anything ran there."""
+    return arriving().happens(NodeLost("c")).happens(NodeGone("c"))
+
+
 def shared() -> Placement:
     """Both ranks on one device of one node."""
     ranks = tuple(RankPlace(rank, rank, 0, 1, (0,)) for rank in range(2))
@@ -530,6 +541,18 @@ CASES: list[Case] = [
         JobState.QUEUED,
     ),
     (
+        "a node where it shall go is lost before the cut",
+        lambda: migrating_ahead().happens(NodeLost("w")),
+        Stage.RUNNING,
+        JobState.RUNNING,
+    ),
+    (
+        "a node where it is sent is lost for good",
+        lambda: lost_on_arrival().reports("d", Phase.GONE),
+        Stage.HOLDING,
+        JobState.MIGRATING,
+    ),
+    (
         "a node is lost for good whose part is in the vault",
         lambda: (
             suspending()
@@ -789,3 +812,21 @@ def test_a_node_that_is_still_being_cleared_does_not_make_a_size_impossible() ->
     assert [want.never for want in wants([play.record])] == [("b",)], "but it is waited for"
     play.reports("b", Phase.GONE)
     assert [want.never for want in wants([play.record])] == [()]
+
+
+def test_what_is_reserved_on_a_node_that_is_lost_is_given_back_until_it_is_there_again() -> None:
+    play = Play(1).runs("a").happens(MigrateAsked(region="west", ahead=True)).placed("w", region="west")
+    assert play.happens(NodeLost("w")).record.next is None and play.record.keeps, "in a checkpoint"
+    play = migrating_ahead().happens(NodeLost("w"))
+    assert play.record.next is None and play.record.would_move and play.record.target is not None
+    play.happens(NodeBack("w")).placed("w", region="west")
+    assert play.record.next is not None and play.record.stage is Stage.RUNNING
+
+
+def test_a_job_that_cannot_be_where_it_was_sent_goes_back_to_where_it_was() -> None:
+    play = lost_on_arrival().reports("d", Phase.GONE)
+    assert play.record.placement is not None and play.record.placement.region == "east"
+    assert play.record.target is None and set(play.record.leftovers) == {"c"}
+    play.all(Phase.HELD).all(Phase.RUNNING)
+    assert play.record.shown is JobState.RUNNING and not play.record.moves[-1].ok
+    assert "goes back to where it was" in play.record.moves[-1].message

@@ -151,6 +151,11 @@ def _rank(status: RankStatus) -> int:
     return status.rank
 
 
+def stays(record: JobRecord, devices: int) -> dict[str, int]:
+    """Let it have this number from now on, by whoever has the say."""
+    return {"given": devices} if record.asked is None else {"asked": devices}
+
+
 def nodes_of(placement: Placement) -> set[str]:
     """The names of a placement's nodes."""
     return {place.node for place in placement.nodes}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from midstep.engine.deadlines import ATTEMPTS, SETTLED_S
 from midstep.engine.draft import Draft
 from midstep.engine.effects import DeleteSnapshot
-from midstep.engine.leaving import abandon, drop_part, end, give_up
+from midstep.engine.leaving import abandon, drop_part, end, give_up, stays
 from midstep.engine.record import Exit, Intent, JobRecord
 from midstep.model.lifecycle import JobState, Stage
 from midstep.model.phase import Failure, Fault, Phase
@@ -63,7 +63,13 @@ def lose_nodes(draft: Draft, nodes: list[str]) -> None:
         f"{', '.join(nodes)} did not answer for too long and {'is' if len(nodes) == 1 else 'are'} given up"
     )
     failure = Failure("run", message, Fault.NODE, intact=False)
-    if record.stage is Stage.HOLDING and not record.ran:
+    back = record.back if record.part is None and record.intent is not Intent.SUSPEND else None
+    if back is not None:  # it was sent there, and need not wait until they are there again
+        draft.set(target=None)
+    if record.stage is Stage.HOLDING and not record.ran and back is not None:
+        draft.change_move(message=f"{message}; it goes back to where it was")
+        abandon(draft, failure, next=back, back=None, intent=Intent.RUN, **stays(record, back.devices))
+    elif record.stage is Stage.HOLDING and not record.ran:
         intent = Intent.SUSPEND if record.intent is Intent.SUSPEND else Intent.RUN
         abandon(draft, failure, intent=intent, next=None, back=None)
     else:

@@ -148,6 +148,16 @@ def _lost(draft: Draft, node: str) -> None:
         draft.set(lost={**draft.record.lost, node: draft.now_s})
         draft.log("node", "is not connected", node)
         leaving.hurry(draft)
+        _give_back(draft, node)
+
+
+def _give_back(draft: Draft, node: str) -> None:
+    """Nothing goes to a node that is lost, as long as it runs somewhere: devices are looked for anew."""
+    record, there = draft.record, draft.record.next
+    cut = record.stage not in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) and not record.keeps
+    if there is not None and node in leaving.nodes_of(there) and not cut:
+        draft.log("node", "had devices reserved for it: given back, it runs on where it is", node)
+        draft.set(next=None)
 
 
 def _back(draft: Draft, node: str) -> None:

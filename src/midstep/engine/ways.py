@@ -8,7 +8,7 @@ from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Stale
 from midstep.engine.events import Placed, Preempted
-from midstep.engine.leaving import abandon, end, give_up, leave_parked, nodes_of
+from midstep.engine.leaving import abandon, end, give_up, leave_parked, nodes_of, stays
 from midstep.engine.record import Intent, JobRecord
 from midstep.engine.recovery import count, start_over
 from midstep.model.job import Placement, SnapshotRef
@@ -64,11 +64,6 @@ def preempt(draft: Draft, event: Preempted) -> None:
         raise Stale("stale_plan", f"{message} at version {record.version}", record.shown)
     draft.log("scheduled", event.why)
     draft.set(yields=True, attempts=0, waiting=event.why)
-
-
-def stays(record: JobRecord, devices: int) -> dict[str, int]:
-    """Let it have this number from now on, by whoever has the say."""
-    return {"given": devices} if record.asked is None else {"asked": devices}
 
 
 def describe(placement: Placement) -> str:
