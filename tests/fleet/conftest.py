@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,9 @@ def own_fleet() -> Iterator[MakeFleet]:
         return fleet
 
     yield make
+    with ThreadPoolExecutor() as side_by_side:
+        list(side_by_side.map(lambda fleet: fleet.down("--now"), made))
     for fleet in made:
-        fleet.down("--now")
         assert_nothing_left(fleet, before)
         shutil.rmtree(fleet.state)
 

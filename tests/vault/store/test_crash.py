@@ -73,7 +73,9 @@ def check(root: Path, pieces: Path, told: dict[int, Content], out: Path) -> None
         assert (out / str(number)).read_bytes() == (pieces / f"piece-{number}").read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))]
+)
 def test_killed_at_any_instant_nothing_told_is_lost(folder: Path, tmp_path: Path, seed: int) -> None:
     root = folder / f"repository-{seed}"
     chance = random.Random(seed)
