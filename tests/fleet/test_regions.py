@@ -143,6 +143,31 @@ def test_faults_in_the_middle_of_a_transfer(own_fleet: MakeFleet, fault: str, co
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("copy_ahead", [True, False], ids=["ahead", "standing still"])
+def test_the_other_region_is_gone_in_the_middle(own_fleet: MakeFleet, copy_ahead: bool) -> None:
+    """The job runs on where it is, or goes back to where it was: it waits for no region that is gone."""
+    shape = ("--regions", "2", "--nodes", "1", "--devices", "4", "--lost-node-after", "20")
+    fleet = own_fleet(*shape, "--checkpoint-every", "off")
+    job = start(fleet)
+    veth = PLAN.validate_json(fleet.paths.fleet.read_bytes()).node("south-1").veth
+    with limited(fleet.paths.root, ["south-1"], 40), fleet.client() as client:
+        client.migrate(job.job_id, "south", copy_ahead)
+        client.wait(job.job_id, lambda view: "have come" in view.reason, 120)
+        network.ip(f"link set {veth} down")
+        try:
+            assert wait_for(lambda: not all(node.connected for node in client.nodes()), 60)
+            view = client.wait(job.job_id, lambda view: view.state == "running", 180)
+            assert view.region == "north" and (copy_ahead or not last(view, "migrate").ok), view
+            fleet.wait(job, "completed", timeout_s=300)
+        finally:
+            network.ip(f"link set {veth} up")
+    assert {rank.node for rank in view.ranks} == {"north-1"}
+    assert_as_undisturbed(fleet, job)
+    fleet.down("--now")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_suspended_and_cancelled_while_it_is_copied(regions: Fleet) -> None:
     for verb, state in (("suspend", "suspended"), ("cancel", "cancelled")):
         job = start(regions)
