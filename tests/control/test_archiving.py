@@ -105,6 +105,17 @@ async def test_a_snapshot_that_goes_while_it_is_archived_is_no_failure(
         assert [it.message for it in caplog.records if it.levelno > logging.INFO] == []
 
 
+async def test_a_region_whose_archive_does_not_answer_holds_up_no_other(tmp_path: Path) -> None:
+    hangs = 'case "$*" in */east*) exec sleep 1000;; esac; exec "$@"'
+    async with running(tmp_path, archiver=("/bin/sh", "-c", hangs, "sh", *ARCHIVER)) as fleet:
+        await fleet.add(node("e1"))
+        await fleet.add(node("w1", region="west"))
+        await cycle(fleet, await fleet.submit(region="east"))
+        snapshot_id = await cycle(fleet, await fleet.submit(region="west"))
+        await until(lambda: archived(tmp_path, "west") == [snapshot_id])
+        assert archived(tmp_path) == []
+
+
 async def _again(fleet: Fleet, job: str) -> str:
     snapshot_id = await cycle(fleet, job)
     await until(lambda: snapshot_id in fleet.region.vaults.durable)

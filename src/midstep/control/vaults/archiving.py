@@ -1,5 +1,5 @@
 """The controller's side of archiving: says what shall be archived, forgotten and collected, runs the archiver
-process (one at a time, of the lowest priority), and removes raw folders that are not needed any more.
+process (one a region, of the lowest priority), and removes raw folders that are not needed any more.
 
 What shall be follows from the jobs' records at any time, so nothing is lost with the controller:
 
@@ -21,7 +21,7 @@ from typing import Any
 from midstep.control.service import Service
 from midstep.control.vaults.checkpoints import kept
 from midstep.control.vaults.forking import refs
-from midstep.control.vaults.hurry import Hurry, Running
+from midstep.control.vaults.hurry import Hurry, Running, leaves_region
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import Log
 from midstep.engine.record import JobRecord
@@ -53,12 +53,12 @@ class Archiving:
     ) -> None:
         self._service, self._vaults, self._clock = service, vaults, clock
         self._command, self._owner, self._rule = tuple(command), owner, rule
-        self._wake = asyncio.Event()
+        self._wakes = {region: asyncio.Event() for region in vaults.regions}
         self._generations: dict[tuple[str, str], int] = {}  # region, job -> ours
         self._rules: dict[str, dict[str, Rule]] = {region: {} for region in vaults.regions}  # not applied yet
         self._hopeless: set[str] = set()
         self._hurt: dict[str, set[str]] = {region: set() for region in vaults.regions}  # not mended yet
-        self._refused: set[str] = set()  # jobs whose rule could not be applied just now
+        self._refused: set[tuple[str, str]] = set()  # region, job: its rule could not be applied just now
         self.hurry = Hurry()
         self._failures = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,16 +72,18 @@ class Archiving:
         for record in self._service.records.values():
             self._expect(record.job_id, needed)
         try:
-            while True:
-                self._wake.clear()
-                done = [await self._work(region) for region in self._vaults.regions]
-                if not all(done):
-                    self._again_later()
-                await self._wake.wait()
+            await asyncio.gather(*map(self._look_after, self._vaults.regions))
         finally:
             self.hurry.stop()
             for task in self._tasks:
                 task.cancel()
+
+    async def _look_after(self, region: str) -> None:
+        while True:  # by itself: another region's archive may not answer for long
+            self._wakes[region].clear()
+            if not await self._work(region):
+                self._again_later()
+            await self._wakes[region].wait()
 
     def hasten(self, region: str, snapshot_id: str, reason: str = "") -> bool:
         """Have a snapshot archived now, because somebody waits; `hurry` tells how it goes. Whether anything
@@ -99,7 +101,7 @@ class Archiving:
     def _changed(self, before: JobRecord | None, after: JobRecord) -> None:
         if not self._command:
             return
-        if _leaves_region(after) and (before is None or before.snapshot != after.snapshot):
+        if leaves_region(after) and (before is None or before.snapshot != after.snapshot):
             assert after.snapshot is not None
             self.hasten(after.snapshot.region, after.snapshot.snapshot_id, _reason(after))
         held = refs(before) if before is not None else ()
@@ -107,11 +109,11 @@ class Archiving:
             needed = self._needed()
             for job_id in {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *refs(after)))}:
                 self._expect(job_id, needed)
-            self._wake.set()
+            self._wake()
         if before is not None and before.damaged != after.damaged:
             for hurt in self._hurt.values():
                 hurt.update(set(after.damaged) - set(before.damaged))
-            self._wake.set()
+            self._wake()
         self._release(after)
 
     def _expect(self, job_id: str, needed: Mapping[str, tuple[str, ...]]) -> None:
@@ -164,16 +166,16 @@ class Archiving:
         orders = self._orders(region)
         if orders is None:
             return True
-        self._refused.clear()
+        self._refused = {it for it in self._refused if it[0] != region}
         code, error = await self._archiver(region, orders)
         if code != 0:
             words = f"{code}: {error}" if error else f"{code}"
             LOG.warning("the archiver of region %s ended with %s", region, words)
-            again = [rule for rule in orders.retain if code != 1 or rule.job_id in self._refused]
+            again = [rule for rule in orders.retain if code != 1 or (region, rule.job_id) in self._refused]
             self._rules[region] = {**{rule.job_id: rule for rule in again}, **self._rules[region]}
-            self._hurt[region].update(orders.mend if code != 1 or "" in self._refused else ())
+            self._hurt[region].update(orders.mend if code != 1 or (region, "") in self._refused else ())
         elif self._rules[region]:
-            self._wake.set()
+            self._wake()
         return code == 0
 
     async def _archiver(self, region: str, orders: Orders, eager: bool = False) -> tuple[int, str]:
@@ -223,7 +225,7 @@ class Archiving:
             case "failed":
                 LOG.warning("archive of region %s: %s %s", region, news.job_id, news.error)
                 if news.kind not in _HOPELESS:
-                    self._refused.add(news.job_id)
+                    self._refused.add((region, news.job_id))
                 return news.error
             case "collected":
                 self._service.note("", Log("archive", f"collected in region {region}", "", None, news.nbytes))
@@ -267,11 +269,15 @@ class Archiving:
         delay_s = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2**self._failures)
         self._failures += 1
 
-        async def wake() -> None:
+        async def wait() -> None:
             await self._clock.sleep(delay_s)
-            self._wake.set()
+            self._wake()
 
-        self._spawn(wake())
+        self._spawn(wait())
+
+    def _wake(self) -> None:
+        for event in self._wakes.values():
+            event.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -284,13 +290,6 @@ def _may_read(record: JobRecord, ref: SnapshotRef) -> bool:
     if ref == record.snapshot and record.stage not in (Stage.RUNNING, Stage.OVER):
         return True
     return ref == record.source and record.stage in (Stage.HOLDING, Stage.JOINING)
-
-
-def _leaves_region(record: JobRecord) -> bool:
-    """It was cut, and goes on in another region: what it is cut into is waited for there."""
-    if record.stage is not Stage.RELEASING or record.snapshot is None or record.next is None:
-        return False
-    return record.next.region != record.snapshot.region
 
 
 def _reason(record: JobRecord) -> str:

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from midstep.engine.record import JobRecord
+from midstep.model.lifecycle import Stage
 from midstep.vault.archive.archive import job_of
 from midstep.vault.archive.orders import News, Orders
 from midstep.vault.archive.priority import hasten
@@ -101,3 +103,10 @@ class Hurry:
         self._tasks.pop(snapshot_id, None)
         self.done_bytes.pop(snapshot_id, None)
         self.tell()
+
+
+def leaves_region(record: JobRecord) -> bool:
+    """It was cut, and goes on in another region: what it is cut into is waited for there."""
+    if record.stage is not Stage.RELEASING or record.snapshot is None or record.next is None:
+        return False
+    return record.next.region != record.snapshot.region
