@@ -18,6 +18,7 @@ LIMIT_S = {
     "exp4_reduce": 120,
     "exp5_overhead": 300,
     "exp6_edges": 180,
+    "exp7_limit": 180,
     "service": 600,
 }
 

@@ -76,6 +76,41 @@ def wide(there: Fleet) -> None:
     say_equal("wide", run, calm.lines, "an undisturbed run under Midstep")
 
 
+def shared(there: Fleet) -> None:
+    """Four ranks of one home on one GPU, which exchange gradients in its memory, against ranks that do it
+    through the host's."""
+    words = ("service_ddp.py", DEVICE, "500" if CUDA else "120", BALLAST_MB)
+    calm = submit(there.client, "shared-calm", "c", 4, *words, MIDSTEP_DEVICE_EXCHANGE="0")
+    run = submit(there.client, "shared", "a", 4, *words)
+    run.until_steps(15)
+    run.suspend()
+    run.resume()
+    run.migrate()
+    run.suspend()
+    run.resume()
+    run.migrate("migrate back")
+    calm.until("completed")
+    run.until("completed")
+    say_equal("shared", run, calm.lines, "ranks that use the host's memory")
+
+
+def resized(there: Fleet) -> None:
+    """Two ranks on two nodes, on one, on two again. Suspended meanwhile: on loopback a rank cannot be restored
+    beside its original, whose CUDA library has a socket of the same name (nodes of `midstep up` have networks
+    of their own)."""
+    words = ("service_ddp.py", DEVICE, "600" if CUDA else "200", BALLAST_MB)
+    calm = submit(there.client, "resized-calm", "c", 2, *words)
+    run = submit(there.client, "resized", "", 2, *words, devices=2)
+    run.until_steps(20)
+    for devices in (1, 2):
+        run.suspend()
+        there.client.resize(run.job, devices)
+        run.resume(f"resume on {devices}")
+    calm.until("completed")
+    run.until("completed")
+    say_equal("resized", run, calm.lines, "an undisturbed run under Midstep")
+
+
 def loader(there: Fleet) -> None:
     """One rank with forked workers; the first suspension is refused and undone, then it moves twice."""
     words = ("service_loader.py", DEVICE, "1000" if CUDA else "700", BALLAST_MB)
@@ -179,8 +214,8 @@ def full(there: Fleet) -> None:
 
 
 PARTS = {
-    "ddp": ddp, "wide": wide, "loader": loader, "graphs": graphs, "crash": crash, "full": full,
-    "large": large,
+    "ddp": ddp, "shared": shared, "resized": resized, "wide": wide, "loader": loader, "graphs": graphs,
+    "crash": crash, "full": full, "large": large,
 }  # fmt: skip
 
 

@@ -129,8 +129,11 @@ def device_used_bytes() -> int:
     return int(subprocess.run(query, capture_output=True, text=True).stdout.split()[0]) << 20
 
 
-def submit(client: FleetClient, name: str, node: str, ranks: int, *words: str, devices: int = 1) -> Run:
+def submit(
+    client: FleetClient, name: str, node: str, ranks: int, *words: str, devices: int = 1, **more: str
+) -> Run:
     env = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith("NVIDIA_")}
+    env |= {"PYTHONFAULTHANDLER": "1", **more}
     env["PATH"] = f"{Path(sys.executable).parent}:{env.get('PATH', '')}"
     blob = client.upload(*pack(scan(JOBS)))
     command = ("torchrun", f"--nproc_per_node={ranks}", *words) if ranks > 1 else (sys.executable, *words)

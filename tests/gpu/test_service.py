@@ -21,7 +21,10 @@ pytestmark = [
 SERVICE = Path(__file__).parents[2] / "benchmarks" / "gpu" / "service.py"
 
 
-@pytest.mark.parametrize("part", ["ddp", "wide", "loader", "graphs", "crash", "full", "large"])
+PARTS = ["ddp", "shared", "resized", "wide", "loader", "graphs", "crash", "full", "large"]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_job_is_moved_and_every_loss_is_the_same(part: str) -> None:
     source = str(Path(midstep.__path__[0]).parent)
     env = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

@@ -21,6 +21,7 @@ _BASE_S = {
     "kill": 20.0,
     "collect": 60.0,
     "remove": 60.0,
+    "cuda-part": 20.0,  # ranks that share a GPU: as long as what they have submitted lasts
     "cuda-lock": 30.0,  # kernels that were submitted may last
     "cuda-checkpoint": 200.0,  # 80 GB at a quarter of the slowest rate seen
     "cuda-restore": 90.0,

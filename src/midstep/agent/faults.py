@@ -25,7 +25,8 @@ STEPS = (
     "end.kill",
     "end.collect",
     "end.remove",
-    "gpu.cuda-lock",  # by themselves: only jobs that use CUDA pass these
+    "gpu.cuda-part",  # by themselves: only jobs that use CUDA pass these
+    "gpu.cuda-lock",
     "gpu.cuda-checkpoint",
     "gpu.cuda-restore",
     "gpu.cuda-unlock",

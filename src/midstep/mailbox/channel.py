@@ -115,7 +115,16 @@ class MailboxChannel(StoreClient):
             core.retire(pair)
         futex.wake(core.posted_address)
 
-    def post(self, op: Op, src: Optional[Buffer], dst: Optional[Buffer]) -> Ticket:
+    def reserve(self, gid: int) -> int:
+        """The number of the group's next collective, for one that may be posted later, or never."""
+        with self.core.lock:
+            member = self._members[gid]
+            seq, member.seq = member.seq, member.seq + 1
+        return seq
+
+    def post(
+        self, op: Op, src: Optional[Buffer], dst: Optional[Buffer], reserved: Optional[int] = None
+    ) -> Ticket:
         core = self.core
         if core.closed:
             raise ChannelError(core.closed)
@@ -132,6 +141,8 @@ class MailboxChannel(StoreClient):
                 seq, member.sends = member.sends, member.sends + 1
             elif kind == Kind.RECV:
                 seq, member.recvs = member.recvs, member.recvs + 1
+            elif reserved is not None:
+                seq = reserved
             else:
                 seq, member.seq = member.seq, member.seq + 1
         keep: Tuple[object, object] = (src, dst)

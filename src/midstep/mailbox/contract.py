@@ -130,9 +130,16 @@ class Channel(Protocol):
 
     def close_group(self, gid: int) -> None: ...
 
-    def post(self, op: Op, src: Optional[Buffer], dst: Optional[Buffer]) -> Ticket:
+    def reserve(self, gid: int) -> int:
+        """The number of the group's next collective, for one that may be posted later, or never. Every member
+        reserves, or posts, in the same order."""
+        ...
+
+    def post(
+        self, op: Op, src: Optional[Buffer], dst: Optional[Buffer], reserved: Optional[int] = None
+    ) -> Ticket:
         """Post and return. ``src`` may be reused only when the ticket is done; ``src`` and ``dst`` may be the
-        same."""
+        same. ``reserved``: under this number."""
         ...
 
     # The job's rendezvous store. Keys are already prefixed with their world.

@@ -20,8 +20,10 @@ class ProxyConfig:
     run_dirs: tuple[str, ...] = ()  # hint directories, as the proxy sees them
     store: dict[str, bytes] = field(default_factory=dict[str, bytes])  # a leader's; empty: read store_path
     threads: int = 1  # for one large reduction
-    # which devices each rank of this node uses: ranks that share one take turns
+    # which devices each rank of this node uses
     devices: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    # whether ranks that share one compute one at a time; on a GPU they queue up by themselves
+    take_turns: bool = True
 
 
 def to_line(config: ProxyConfig) -> bytes:

@@ -54,7 +54,8 @@ class Proxy:
         self._config = config
         self._control = control
         store = Store(config.store_path, config.store) if config.leader else None
-        self._engine = Engine(config.index, store, Seats(config.epoch, config.devices, config.world_size))
+        seats = Seats(config.epoch, config.devices, config.world_size, config.take_turns)
+        self._engine = Engine(config.index, store, seats)
         self._peers = Peers(
             config.job_id,
             config.epoch,

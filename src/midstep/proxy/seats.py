@@ -63,7 +63,13 @@ class RankCounters:
 class Seats:
     """All devices of this node that the job has. Everything in the engine's thread."""
 
-    def __init__(self, epoch: int, devices: Mapping[int, Sequence[int]], world_size: int = 0) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        devices: Mapping[int, Sequence[int]],
+        world_size: int = 0,
+        take_turns: bool = True,
+    ) -> None:
         self.active = False  # whether anything is to be done in a turn
         self._world_size = world_size
         self._seatings = seatings(epoch, devices)
@@ -74,6 +80,7 @@ class Seats:
         self._roots: dict[int, int] = {}
         self._touched: list[Seat] = []
         self._may_lower = classes.may_lower()
+        self._take_turns = take_turns  # else the system, or the ranks themselves, share the device
 
     def root(self, rank: int, pid: int) -> None:
         """The process at the root of a rank's tree."""
@@ -93,7 +100,7 @@ class Seats:
         boxes.append(box)
         if len(boxes) > 1:
             self._leave(rank)
-        elif len(seating.ranks) > 1 and box.owner:
+        elif self._take_turns and len(seating.ranks) > 1 and box.owner:
             turns = self._devices.setdefault(seating.device, self._turns_of(seating))
             seat = self._seats[rank] = Seat(box, turns)
             self._sight.owners[rank] = box.owner

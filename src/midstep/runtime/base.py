@@ -12,9 +12,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from ..mailbox.contract import Buffer, Channel, DType, Kind, Op, ReduceOp
+from ..mailbox.contract import Buffer, Channel, DType, Kind, Op, ReduceOp, Ticket
 from . import turns
 from .ddp_log import OUR_PREFIX
+from .device.here import leave
 from .profiling import begin, profiling, title
 from .tensors import Finish, both
 from .torch_types import ProcessGroup, backend_options
@@ -35,6 +36,7 @@ class Membership:
     me: int  # index into ranks
     backend: str  # as the script asked for, e.g. "gloo" or "cpu:gloo,cuda:nccl"
     device_backends: Dict[str, str]  # device type -> backend
+    one_home: bool = False  # whether all members are ranks of the job that see the same shared memory
 
 
 class GroupBase(ProcessGroup):
@@ -96,12 +98,23 @@ class GroupBase(ProcessGroup):
         inputs: Sequence[torch.Tensor] = (),
     ) -> OpWork:
         """Post one operation and return its handle. ``inputs``: what the profiler shows; none: no event."""
+        nbytes = src.nbytes if src is not None else 0
+        linger_s = LINGER_S + nbytes * LINGER_S_PER_BYTE if nbytes <= SMALL_BYTES else 0.0
+        return self.start_ticket(self.channel.post(op, src, dst), results, finish, op, inputs, linger_s)
+
+    def start_ticket(
+        self,
+        ticket: Ticket,
+        results: List[Any],
+        finish: Optional[Finish],
+        op: Op,
+        inputs: Sequence[torch.Tensor] = (),
+        linger_s: float = 0.0,
+    ) -> OpWork:
+        """The handle of an operation that was posted."""
         self._sequence += 1
         if inputs and profiling():
             finish = both(finish, self._event(op.kind, inputs, op.peer < 0))
-        ticket = self.channel.post(op, src, dst)
-        nbytes = src.nbytes if src is not None else 0
-        linger_s = LINGER_S + nbytes * LINGER_S_PER_BYTE if nbytes <= SMALL_BYTES else 0.0
         work = OpWork((ticket,), self._timeout_s, results, finish, linger_s)
         if self._coalescing is not None:
             self._coalescing.append(work)
@@ -215,6 +228,7 @@ class GroupBase(ProcessGroup):
     def shutdown(self) -> None:
         """Leave the group, once."""
         if self._closed.acquire(blocking=False):
+            leave(self._gid)
             self.channel.close_group(self._gid)
 
     def abort(self) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ..mailbox.contract import Kind, Op, ReduceOp
 from .base import GroupBase
+from .device.group import on_device
 from .monitored import monitored_barrier
 from .sparse import sparse_allreduce
 from .tensors import DTYPES, Checks, Tensor, dtype_of, factor_of, in_place, packed, source, target
@@ -44,8 +45,12 @@ class Reductions(GroupBase):
         return self._allreduce(tensor, opts, (tensor,))
 
     def _allreduce(self, tensor: Tensor, opts: Any, shown: Sequence[Tensor] = ()) -> OpWork:
-        buffer, finish = in_place(tensor)
         op = self._reduction(Kind.ALLREDUCE, _reduce_of(opts), tensor)
+        if tensor.is_cuda:
+            work = on_device(self, op, tensor, shown)
+            if work is not None:
+                return work
+        buffer, finish = in_place(tensor)
         return self._start(op, buffer, buffer, [tensor], finish, shown)
 
     def allreduce_coalesced(self, tensors: Sequence[Tensor], opts: Any = None) -> OpWork:

@@ -92,6 +92,7 @@ def _make_group(c10d: Any, options: Any, backend_options: Any = None) -> Any:
         me,
         _Asked.backend,
         _Asked.device_backends,
+        _world.name.startswith(JOB) and _world.one_home(ranks),
     )
     return group_class(the_channel(), who, options.store, options.timeout)
 

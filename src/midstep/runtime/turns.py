@@ -11,11 +11,12 @@ time, and loses it less often from then on.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 import torch
 
 if TYPE_CHECKING:
+    from ..mailbox.contract import Ticket
     from ..mailbox.gate import Gate
     from .work import OpWork
 
@@ -36,6 +37,8 @@ class _State(threading.local):
 _state = _State()
 _gate: Optional[Gate] = None
 _in_vain = 0  # how often the wait was given up
+before_waiting: Optional[Callable[[Ticket], None]] = None  # to be called, where ranks take turns on a GPU
+on_device = False  # whether ranks exchange tensors in the memory of a GPU that they share
 
 
 def use(channel: Any) -> None:
@@ -45,8 +48,8 @@ def use(channel: Any) -> None:
 
 
 def shared() -> bool:
-    """Whether other ranks of the job take turns with this one."""
-    return _gate is not None and _gate.shared
+    """Whether other ranks of the job compute on this one's device."""
+    return on_device or (_gate is not None and _gate.shared)
 
 
 def posted(work: OpWork) -> None:

@@ -73,6 +73,8 @@ class OpWork(Work):
         """Wait and put the result in place; a failure is kept for ``wait``, a timeout is raised."""
         try:
             for ticket in self.tickets:
+                if turns.before_waiting is not None:
+                    turns.before_waiting(ticket)
                 ticket.wait(timeout_s)
         except ChannelTimeout as error:
             raise dist_error(error, timeout_s) from None
@@ -103,9 +105,9 @@ class OpWork(Work):
 
     def _run_finish(self) -> None:
         with _finishing:
-            finish, self._finish = self._finish, None
-            if finish is not None:
-                finish()
+            if self._finish is not None:
+                self._finish()
+                self._finish = None  # not before: another thread that comes now has to wait
 
     def late(self) -> BaseException:
         """The error of an operation that the group's time was not enough for."""

@@ -26,12 +26,23 @@ def job_rank() -> int:
     return int(os.environ.get(RANK_VARIABLE, "0"))
 
 
+def home_word() -> str:
+    """A word that all processes have in common which see the same shared memory now."""
+    try:
+        memory = os.stat("/dev/shm")
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return "%s:%d:%d" % (file.read().strip(), memory.st_dev, memory.st_ino)
+    except OSError:
+        return fresh_name()
+
+
 @dataclass
 class World:
     """One rendezvous: its name, and the number that the proxies know each member by."""
 
     name: str = ""
     members: Tuple[int, ...] = ()
+    homes: Tuple[str, ...] = ()  # a word for each member's home; members with the same one share memory
     uses: Dict[str, int] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
 
     def group_name(self, asked: str) -> str:
@@ -39,6 +50,10 @@ class World:
         count = self.uses.get(asked, 0)
         self.uses[asked] = count + 1
         return f"{asked}~{count}" if count else asked
+
+    def one_home(self, ranks: Tuple[int, ...]) -> bool:
+        """Whether these members see the same files and shared memory."""
+        return len({self.homes[rank] for rank in ranks}) == 1
 
     def known_ranks(self, ranks: Tuple[int, ...]) -> List[int]:
         """Ranks of this world as the proxies number them."""
@@ -50,16 +65,17 @@ def agree(store: Any, me: int, size: int) -> World:
 
     Raises RuntimeError where members neither are one for each rank nor all belong to one rank.
     """
-    store.set(f"midstep/member/{me}", str(job_rank()))
+    store.set(f"midstep/member/{me}", f"{job_rank()} {home_word()}")
     if me == 0:
-        owners = [int(store.get(f"midstep/member/{rank}")) for rank in range(size)]
-        store.set("midstep/world", ",".join([fresh_name(), *map(str, owners)]))
+        members = [store.get(f"midstep/member/{rank}").decode() for rank in range(size)]
+        store.set("midstep/world", ",".join([fresh_name(), *members]))
     name, *told = store.get("midstep/world").decode().split(",")
-    owners = [int(owner) for owner in told]
+    owners = [int(member.split()[0]) for member in told]
+    homes = tuple(member.split()[1] for member in told)
     if len(set(owners)) == size:
-        return World(JOB + name, tuple(owners))
+        return World(JOB + name, tuple(owners), homes)
     if len(set(owners)) == 1:
-        return World(PRIVATE + name, tuple(range(size)))
+        return World(PRIVATE + name, tuple(range(size)), homes)
     raise RuntimeError(
         "a process group has several members in one rank of the job and members in other ranks "
         f"(ranks {owners}); "

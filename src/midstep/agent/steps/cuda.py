@@ -20,6 +20,7 @@ from midstep.agent.gpus import gpus_of
 from midstep.agent.journal import CudaRank
 from midstep.agent.steps.base import Job, blocking, step
 from midstep.model.job import RankPlace
+from midstep.proxy.parting import call_back, part
 
 _LOCK_MS = 20_000
 
@@ -33,6 +34,8 @@ async def leave_devices(job: Job) -> int:
     if not found:
         return 0
     pids = list(found)
+    async with step(job, "gpu", "cuda-part", intact=True) as current:
+        await blocking(partial(part, pids, current.limit_s * 0.9))
     async with step(job, "gpu", "cuda-lock", intact=True):
         job.save(cuda=await blocking(partial(_recorded, job, found)))
         await _ask(job, lambda: job.means.cuda.lock(pids, _LOCK_MS))
@@ -56,6 +59,7 @@ async def enter_devices(job: Job) -> None:
     """Fill the devices of running ranks that have been checkpointed, and unlock them; harmless when there are
     none. StepFailed, not intact: a rank is lost, the job has to go back to its snapshot."""
     if not job.entry.cuda:
+        await _share_again(job)
         return
     states = await blocking(partial(_states, job))
     checkpointed = [pid for pid, state in states.items() if state is cuda.State.CHECKPOINTED]
@@ -67,16 +71,26 @@ async def enter_devices(job: Job) -> None:
     async with step(job, "gpu", "cuda-unlock", intact=False):
         await _ask(job, lambda: job.means.cuda.unlock([*checkpointed, *locked]))
     job.save(cuda={})
+    await _share_again(job)
 
 
 async def roll_back_devices(job: Job) -> None:
     """After a dump that failed: ranks that run use their devices again, from wherever they stand. CudaBroken:
     one cannot."""
     if not job.entry.cuda:
+        await _share_again(job)
         return
     pids = list(await blocking(partial(_pids, job)))
     await blocking(partial(job.means.cuda.rollback, pids))
     job.save(cuda={})
+    await _share_again(job)
+
+
+async def _share_again(job: Job) -> None:
+    """Ranks that go on under the same epoch share their GPU as before; those of a new one meet elsewhere."""
+    if cuda.machine_has_gpus():
+        pids = [p.init_pid for p in job.entry.processes.values() if alive(p)]
+        await blocking(partial(call_back, pids, lambda epoch: epoch == job.entry.epoch))
 
 
 def _refuse_full_devices(job: Job) -> None:

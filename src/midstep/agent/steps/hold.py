@@ -12,6 +12,7 @@ from functools import partial
 
 from midstep.agent.drivers import launch
 from midstep.agent.drivers.cell import prepare_home
+from midstep.agent.gpus import gpus_of
 from midstep.agent.journal import JobEntry
 from midstep.agent.steps.arrive import Arrival, restore, restore_failed
 from midstep.agent.steps.base import Job, blocking, cpus_of, step
@@ -85,6 +86,7 @@ async def start_proxy(job: Job, store: dict[str, str], epoch: int) -> None:
         run_dirs=tuple(str(job.home(number).path / "run") for number in entry.homes),
         store={key: base64.b64decode(value) for key, value in store.items()},
         devices={place.rank: place.devices for place in entry.place.ranks},
+        take_turns=not any(gpus_of(means.config, place, entry.place.ranks) for place in entry.place.ranks),
     )
     async with step(job, "hold", "reconnect", intact=entry.adopted):
         job.proxy = await means.nursery.proxy(config)

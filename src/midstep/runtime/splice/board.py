@@ -17,26 +17,20 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import os
 import struct
-import time
 from contextlib import contextmanager
-from typing import Generator, Iterator, Optional, Sequence, Tuple
+from typing import Generator, Iterator, Sequence, Tuple
 
 from ...mailbox import futex
-from .maps import PAGE, map_shared, unmap
+from ...mailbox.lock import SharedLock
+from ..meeting import open_once, remove
+from .maps import PAGE, unmap
 
 _MAGIC = 0x6D73706C
 _CHANGE_AT, _PHASE_AT, _DONE_AT, _DUE_AT, _LOCK_AT, _TEXT_AT, _ROWS_AT = 4, 8, 16, 24, 64, 128, 1024
 TEXT_BYTES = 896
 _ROW = struct.Struct("=IIQ16s")  # left, joined, arrived, digest
 _ROW_BYTES = 64
-_NAP_S = 0.0001
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_sem_init, _sem_trywait, _sem_post = _LIBC["sem_init"], _LIBC["sem_trywait"], _LIBC["sem_post"]
-_sem_init.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
-_sem_trywait.argtypes = _sem_post.argtypes = (ctypes.c_void_p,)
 
 
 class Phase(enum.IntEnum):
@@ -67,11 +61,7 @@ class Board:
         self.members = tuple(members)
         self._row = self.members.index(me)
         self._size = -(-(_ROWS_AT + _ROW_BYTES * len(members)) // PAGE) * PAGE
-        fd = _open(path, self._size, me)
-        try:
-            self._base = map_shared(fd, self._size)
-        finally:
-            os.close(fd)
+        self._base = open_once(path, self._size, "%d" % me, _begin)
         self._memory = memoryview((ctypes.c_ubyte * self._size).from_address(self._base)).cast("B")
         self._change = self._base + _CHANGE_AT
 
@@ -123,15 +113,13 @@ class Board:
     @contextmanager
     def locked(self) -> Generator[None, None, None]:
         """Hold the lock, a few microseconds. Its holder may be frozen: waits as long as it takes."""
-        nap_s = _NAP_S
-        while _sem_trywait(self._base + _LOCK_AT) != 0:
-            time.sleep(nap_s)
-            nap_s = min(0.005, nap_s * 1.5)
+        lock = SharedLock(self._base + _LOCK_AT)
+        lock.acquire()
         try:
             yield
         finally:
             self._put(_CHANGE_AT, (self.change + 1) & 0xFFFFFFFF)
-            _sem_post(self._base + _LOCK_AT)
+            lock.release()
             futex.wake(self._change)
 
     def enter(self, phase: Phase) -> None:
@@ -192,41 +180,6 @@ class Board:
         struct.pack_into("=I", self._memory, at, value)
 
 
-def remove(path: str) -> None:
-    """Remove a file that may be gone."""
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
-
-
-def _open(path: str, size: int, me: int) -> int:
-    fd = _try_open(path)
-    if fd is not None:
-        return fd
-    draft = "%s.%d" % (path, me)
-    made = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(made, 0, size)
-        base = map_shared(made, size)
-        struct.pack_into("=I", (ctypes.c_ubyte * 4).from_address(base), 0, _MAGIC)
-        _sem_init(base + _LOCK_AT, 1, 1)
-        unmap(base, size)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-    finally:
-        os.close(made)
-        remove(draft)
-    fd = _try_open(path)
-    if fd is None:
-        raise FileNotFoundError(path)
-    return fd
-
-
-def _try_open(path: str) -> Optional[int]:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+def _begin(base: int) -> None:
+    struct.pack_into("=I", (ctypes.c_ubyte * 4).from_address(base), 0, _MAGIC)
+    SharedLock.begin(base + _LOCK_AT)
