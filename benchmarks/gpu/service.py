@@ -95,9 +95,9 @@ def shared(there: Fleet) -> None:
 
 
 def resized(there: Fleet) -> None:
-    """Two ranks on two nodes, on one, on two again. Suspended meanwhile: on loopback a rank cannot be restored
-    beside its original, whose CUDA library has a socket of the same name (nodes of `midstep up` have networks
-    of their own)."""
+    """Two ranks on two nodes, on one, on two again. Suspended meanwhile: on loopback a rank cannot be
+    restored beside its original, whose CUDA library has a socket of the same name (nodes of `midstep up` have
+    networks of their own)."""
     words = ("service_ddp.py", DEVICE, "600" if CUDA else "200", BALLAST_MB)
     calm = submit(there.client, "resized-calm", "c", 2, *words)
     run = submit(there.client, "resized", "", 2, *words, devices=2)

@@ -22,9 +22,11 @@ from midstep.model import phase
 from midstep.model.fleet import Device
 from midstep.model.job import JobSpec, NodePlace, RankPlace
 from midstep.model.phase import Fault
+from midstep.proxy.parting import StillTogether
 
 TREE = {100: [100, 101, 102], 200: [200, 201]}  # 102 is a worker: it has no device
 USERS = {101: 0, 201: 1}
+PARTED: list[tuple[object, ...]] = []  # what was asked of ranks that share a GPU
 UUIDS = (b"A" * 16, b"B" * 16)
 
 
@@ -77,6 +79,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "alive", lambda p: True)
     monkeypatch.setattr(steps, "processes", lambda p: TREE[p.init_pid])
     monkeypatch.setattr(steps, "inner_pid", lambda pid: pid % 100)
+    monkeypatch.setattr(steps, "part", lambda pids, limit_s: PARTED.append(("part", tuple(pids))))
+    monkeypatch.setattr(steps, "call_back", lambda pids, still: PARTED.append(("back", still(1), still(0))))
+    PARTED.clear()
 
 
 def job(tmp_path: Path, numbers: tuple[int, int] = (0, 0), **more: Any) -> Job:
@@ -106,8 +111,26 @@ async def test_all_cuda_processes_leave_in_one_pass_and_come_back(machine: None,
     await steps.enter_devices(j)
     both = (101, 201)
     assert driver_of(j).calls == [("lock", both), ("checkpoint", both), ("restore", both), ("unlock", both)]
-    assert [s.step for s in j.steps] == ["cuda-lock", "cuda-checkpoint", "cuda-restore", "cuda-unlock"]
+    steps_made = ["cuda-part", "cuda-lock", "cuda-checkpoint", "cuda-restore", "cuda-unlock"]
+    assert [s.step for s in j.steps] == steps_made
+    assert [("part", both), ("back", True, False)] == PARTED  # under this epoch, 1, they may share again
     assert not j.entry.cuda and not driver_of(j).pairs
+
+
+async def test_ranks_that_do_not_let_go_of_shared_memory_are_not_touched(
+    machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def still(pids: Sequence[int], limit_s: float) -> int:
+        raise StillTogether("2 ranks did not let go of the GPU memory that they share in 18 s")
+
+    monkeypatch.setattr(steps, "part", still)
+    j = job(tmp_path)
+    with pytest.raises(StepFailed, match="2 ranks did not let go") as raised:
+        await steps.leave_devices(j)
+    assert raised.value.failure.intact and raised.value.failure.step == "cuda-part"
+    assert not driver_of(j).calls and not j.entry.cuda
+    await steps.roll_back_devices(j)
+    assert PARTED == [("back", True, False)]
 
 
 async def test_ranks_that_stand_still_are_left_alone(machine: None, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ usage: device_rank.py FOLDER ME SIZE COUNT SEED
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import json
 import mmap
@@ -85,16 +84,6 @@ class HostMemory:
 
     def until(self, mark: float) -> None:
         self.after(mark)
-
-    def idle(self) -> None: ...
-
-    def pass_on(self, address: int, value: int) -> None:
-        ctypes.c_uint32.from_address(address).value = value
-
-    def wait_for(self, address: int, value: int) -> None:
-        word = ctypes.c_uint32.from_address(address)
-        while (word.value - value) & 0xFFFFFFFF > 1 << 31:
-            time.sleep(0.0005)
 
     def follow(self) -> float:
         return self.mark(None)

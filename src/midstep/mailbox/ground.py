@@ -3,7 +3,6 @@
 ::
 
     0     words: magic, change (a futex), parting (a futex), how many rows
-    16    the baton: row + 1 (0: nobody's), value, generation, segment, offset (64 bits)
     64    a semaphore of the C library: whoever has it may write
     4096  a row for each rank: state, pid, generation, how many segments; then the segments: bytes, handle
 
@@ -22,7 +21,7 @@ FOLDER = "/dev/shm"
 SIGN = FOLDER + "/midstep-parting"
 """While it is there nobody arrives on any ground of the home: some may be made after ranks were asked."""
 MAGIC = 0x6D736772
-CHANGE_AT, PARTING_AT, COUNT_AT, BATON_AT, LOCK_AT, ROWS_AT = 4, 8, 12, 16, 64, 4096
+CHANGE_AT, PARTING_AT, COUNT_AT, LOCK_AT, ROWS_AT = 4, 8, 12, 64, 4096
 SEGMENTS = 56  # of a rank, at most
 HANDLE_BYTES = 64
 _SEGMENT_BYTES = 8 + HANDLE_BYTES
@@ -122,20 +121,6 @@ class Ground:
         self._bytes[at + 8 : at + 8 + HANDLE_BYTES] = handle.ljust(HANDLE_BYTES, b"\0")
         self._words[_at(row) // 4 + 3] = number + 1
         return number
-
-    @property
-    def baton(self) -> Tuple[int, int, int, int, int]:
-        """Who queued up last: its row + 1, or 0; the value that a word of its memory will hold when it is
-        through; that word's generation, segment, offset. With the lock."""
-        at = BATON_AT // 4
-        row, value, generation, segment = (self._words[at + k] for k in range(4))
-        return row, value, generation, segment, self._words[at + 4] | self._words[at + 5] << 32
-
-    @baton.setter
-    def baton(self, baton: Tuple[int, int, int, int, int]) -> None:
-        at = BATON_AT // 4
-        for k, word in enumerate((*baton[:4], baton[4] & 0xFFFFFFFF, baton[4] >> 32)):
-            self._words[at + k] = word
 
     def segment(self, row: int, number: int) -> Tuple[int, bytes]:
         """Its bytes and its handle."""

@@ -22,7 +22,7 @@ class ProxyConfig:
     threads: int = 1  # for one large reduction
     # which devices each rank of this node uses
     devices: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
-    # whether ranks that share one compute one at a time; on a GPU they queue up by themselves
+    # whether ranks that share one compute one at a time; a GPU is shared by its driver
     take_turns: bool = True
 
 

@@ -80,7 +80,7 @@ class Seats:
         self._roots: dict[int, int] = {}
         self._touched: list[Seat] = []
         self._may_lower = classes.may_lower()
-        self._take_turns = take_turns  # else the system, or the ranks themselves, share the device
+        self._take_turns = take_turns  # else others share the device among them
 
     def root(self, rank: int, pid: int) -> None:
         """The process at the root of a rank's tree."""

@@ -126,9 +126,7 @@ class GroupBase(ProcessGroup):
         """One handle for several operations."""
         return AllWork(works, self._timeout_s, finish)
 
-    def _event(
-        self, kind: Kind, inputs: Sequence[torch.Tensor], any_source: bool = False
-    ) -> Optional[Finish]:
+    def _event(self, kind: Kind, inputs: Sequence[Any], any_source: bool = False) -> Optional[Finish]:
         """Begin an event for the profiler, if one runs; what ends it."""
         if not profiling():
             return None

@@ -11,12 +11,11 @@ time, and loses it less often from then on.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional
 
 import torch
 
 if TYPE_CHECKING:
-    from ..mailbox.contract import Ticket
     from ..mailbox.gate import Gate
     from .work import OpWork
 
@@ -37,7 +36,6 @@ class _State(threading.local):
 _state = _State()
 _gate: Optional[Gate] = None
 _in_vain = 0  # how often the wait was given up
-before_waiting: Optional[Callable[[Ticket], None]] = None  # to be called, where ranks take turns on a GPU
 on_device = False  # whether ranks exchange tensors in the memory of a GPU that they share
 
 

@@ -73,8 +73,6 @@ class OpWork(Work):
         """Wait and put the result in place; a failure is kept for ``wait``, a timeout is raised."""
         try:
             for ticket in self.tickets:
-                if turns.before_waiting is not None:
-                    turns.before_waiting(ticket)
                 ticket.wait(timeout_s)
         except ChannelTimeout as error:
             raise dist_error(error, timeout_s) from None

@@ -86,8 +86,6 @@ class Book:
                 put.append(ticket)
                 if how:
                     last.append(ticket)
-            if put and not aside:
-                site.pass_on()
             if len(last) < len(put):
                 site.memory.finish()
         if put and site.here:  # else asked to part meanwhile: they stay pending

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import contextmanager
-from ctypes import byref, c_int, c_size_t, c_uint32, c_uint64
+from ctypes import byref, c_int, c_size_t, c_uint64
 from typing import Any, Dict, Generator, List, Tuple
 
 import torch
@@ -126,19 +126,6 @@ class CudaMemory:
 
     def finish(self) -> None:
         self._stream.synchronize()
-
-    def pass_on(self, address: int, value: int) -> None:
-        with self._bound():
-            call, stream = self._cuda.cuStreamWriteValue32_v2, ctypes.c_void_p(self._stream.cuda_stream)
-            self._check(call(stream, c_uint64(address), c_uint32(value), 0), "write behind queued work")
-
-    def wait_for(self, address: int, value: int) -> None:
-        with self._bound():
-            call, stream = self._cuda.cuStreamWaitValue32_v2, ctypes.c_void_p(self._stream.cuda_stream)
-            self._check(call(stream, c_uint64(address), c_uint32(value), 0), "wait for another rank's work")
-
-    def idle(self) -> None:
-        torch.cuda.synchronize(self._device)
 
     def until(self, mark: Any) -> None:
         mark.synchronize()

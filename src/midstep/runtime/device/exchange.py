@@ -24,8 +24,6 @@ from .ticket import DeviceTicket, Stage
 _NAP_S = 0.005
 _IDLE_S = 0.25
 _OLD_S = 0.05  # peers may need an operation to go on, although nobody waits for it here
-_LONG_S = 0.5  # a rank has the device for itself
-_BUSY = 0.3  # of a launching: a device that is through so soon afterwards has room for others
 Mail = Callable[[DeviceTicket], None]
 
 
@@ -39,7 +37,6 @@ class Exchange:
         self._books: Dict[int, Book] = {}
         self._minder: Optional[threading.Thread] = None
         self._owner = os.getpid()
-        self._left_s = time.monotonic()
 
     # What the process group asks.
 
@@ -79,32 +76,6 @@ class Exchange:
                 book.table.close()
 
     # What tickets ask.
-
-    def came(self) -> float:
-        """Somebody waits: for how long this process's thread has queued work since it waited last, in
-        seconds."""
-        return time.monotonic() - self._left_s
-
-    def give_way(self) -> None:
-        """This process is about to wait: whoever queues up behind it may begin when its work is done."""
-        site = self._site
-        if site is not None and site.holding:
-            with self._lock:
-                mark = self._memory.mark(None)
-                self._memory.after(mark)
-                self._pass_on(site)
-                self._memory.done_with(mark)
-
-    def leave(self, launching_s: float, computing_s: float) -> None:
-        """Whoever waited goes on. Where the device took longer than the work's launching, the ranks take
-        turns on it: what the caller queues from now on begins when the rank before is through."""
-        site, self._left_s = self._site, time.monotonic()
-        if site is not None and computing_s > _BUSY * launching_s:
-            with self._lock:
-                if not site.holding:
-                    with self._memory.queue():
-                        site.queue_up()
-                    self._memory.done_with(self._memory.follow())
 
     def progress(self, book: Book, fetch: bool, aside: bool = False, follow: bool = False) -> None:
         """Do what can be done for a group's operations without waiting for other ranks. ``fetch``: also take
@@ -194,17 +165,11 @@ class Exchange:
             words += [(book.table.change_at, book.table.change) for book in books if book.called_for]
             if site is not None and site.parting and site.here:
                 self._part(site)
-            elif site is not None and site.holding and time.monotonic() - self._left_s > _LONG_S:
-                self._pass_on(site)  # it may wait for what others do afterwards
             slice_s = min([self._tend(book) for book in books], default=_IDLE_S)
             if words:
                 futex.WaitMany([at for at, _ in words]).wait([seen for _, seen in words], slice_s)
             else:
                 time.sleep(slice_s)
-
-    def _pass_on(self, site: Site) -> None:
-        with self._lock, self._memory.queue():
-            site.pass_on()
 
     def _tend(self, book: Book) -> float:
         """Do what nobody waits for; after how many seconds to look again."""
@@ -218,12 +183,11 @@ class Exchange:
                 ticket.done()
         if any(t.stage is Stage.MAILED or (t.callbacks and not t.over) for t in tickets):
             return _NAP_S
-        return _OLD_S if tickets or self._left_s + _LONG_S > now_s else _IDLE_S
+        return _OLD_S if tickets else _IDLE_S
 
     def _part(self, site: Site) -> None:
         """Settle with the others what is under way, take what is ready, and let go of their memory."""
         with self._lock:
-            self._pass_on(site)
             site.begin_to_part()
         while not site.all_are_parting():
             if site.called_off():

@@ -9,11 +9,8 @@ from typing import Any, Optional
 
 import torch
 
-from ...mailbox.contract import Ticket
-from .. import turns
 from ..worlds import job_rank
 from .exchange import Exchange
-from .ticket import DeviceTicket
 
 SWITCH = "MIDSTEP_DEVICE_EXCHANGE"  # 0: everything goes through the host
 _lock = threading.Lock()
@@ -37,14 +34,7 @@ def exchange(channel: Any) -> Optional[Exchange]:
                 "job", job_rank(), CudaMemory(torch.cuda.current_device(), str(job_rank())), gate.seating
             )
             _owner = os.getpid()
-            turns.before_waiting = _before_waiting
         return _exchange
-
-
-def _before_waiting(ticket: Ticket) -> None:
-    """The job waits for an operation of the mailbox; ours give way by themselves."""
-    if _exchange is not None and not isinstance(ticket, DeviceTicket) and not ticket.done():
-        _exchange.give_way()
 
 
 def leave(gid: int) -> None:

@@ -54,21 +54,8 @@ class Memory(Protocol):
         """Wait for all work in our queue."""
         ...
 
-    def idle(self) -> None:
-        """Wait for all work of this process on the device."""
-        ...
-
     def until(self, mark: Any) -> None:
         """Wait for a mark."""
-        ...
-
-    def pass_on(self, address: int, value: int) -> None:
-        """When all work in our queue is done, a word of shared memory gets this value."""
-        ...
-
-    def wait_for(self, address: int, value: int) -> None:
-        """What comes into our queue from now on waits until such a word has it. Whoever writes it has queued
-        that before."""
         ...
 
     def follow(self) -> Any:
@@ -93,8 +80,6 @@ class Pool:
         self._generation = generation
         self._show = show
         self._segments: List[_Segment] = []
-        self.baton = self.take(4, lambda: False)
-        """A word of this rank's own, see ``Site.queue_up``."""
 
     def take(self, nbytes: int, over: Callable[[], bool]) -> Spot:
         """A place, free again when ``over`` says so. Raises MemoryError, OverflowError."""
@@ -111,10 +96,6 @@ class Pool:
     def tensor(self, segment: int) -> Any:
         """A segment's memory."""
         return next(s.tensor for s in self._segments if s.number == segment)
-
-    def address(self, spot: Spot) -> int:
-        """Where a place lies."""
-        return next(s.address for s in self._segments if s.number == spot.segment) + spot.offset
 
     def free(self) -> None:
         """Give all of it back; nobody maps it."""

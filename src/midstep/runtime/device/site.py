@@ -32,8 +32,6 @@ class Site:
         self._lock = SharedLock(base + ground.LOCK_AT)
         self.change_at = base + ground.CHANGE_AT
         self._pool: Optional[Pool] = None
-        self.holding = False  # whether others wait for this rank to pass the device on
-        self._holds = 0
         self._mapped: Dict[Tuple[int, int, int], Tuple[Any, int]] = {}
 
     def _begin(self, base: int) -> None:
@@ -87,37 +85,8 @@ class Site:
             whole = self._mapping(row, spot)[0]
         return whole[spot.offset : spot.offset + like.nbytes].view(like.dtype)
 
-    def queue_up(self) -> None:
-        """What comes into our queue from now on begins when the rank that queued up before is through: two
-        processes' work at the same time costs a device more than it gains. Whoever queued up must
-        ``pass_on``."""
-        self._lock.acquire()
-        try:
-            if not self.here or self.parting or self._pool is None:
-                return
-            row, value, generation, segment, offset = self._ground.baton
-            spot = self._pool.baton
-            self._holds = (self._holds + 1) & 0xFFFFFFFF
-            self.holding = True
-            self._ground.baton = (self.row + 1, self._holds, spot.generation, spot.segment, spot.offset)
-        finally:
-            self._lock.release()
-        if row and row != self.row + 1:
-            before = Spot(generation, segment, offset)
-            self.memory.wait_for(self._mapping(row - 1, before)[1] + offset, value)
-
-    def pass_on(self) -> None:
-        """The next rank may begin when all that this one has in our queue is done. Harmless at
-        any time: it is only sooner then."""
-        if self.holding and self._pool is not None:
-            self.holding = False
-            self.memory.pass_on(self._pool.address(self._pool.baton), self._holds)
-
     def begin_to_part(self) -> None:
         """Contribute nothing more."""
-        self._lock.acquire()
-        self._ground.baton = (0, 0, 0, 0, 0)
-        self._lock.release()
         self._take(Stand.PARTING)
 
     def all_are_parting(self) -> bool:
@@ -180,8 +149,6 @@ class Site:
 
     def _unmap(self) -> None:
         mapped, self._mapped = self._mapped, {}
-        if mapped:
-            self.memory.idle()  # queued work may wait for another rank's; that is queued, too
         for _, address in mapped.values():
             self.memory.close(address)
 

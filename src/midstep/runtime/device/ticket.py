@@ -61,13 +61,10 @@ class DeviceTicket:
 
     def wait(self, timeout_s: Optional[float]) -> None:
         exchange, patience = self.exchange, Patience(timeout_s)
-        first, launching_s, came_s = not self.over, exchange.came(), time.monotonic()
-        computing_s = 0.0
         turn: Optional[Yielding] = None  # where ranks take turns: while another one may compute
         while not self.over:
             seen = self.book.table.change
             exchange.progress(self.book, fetch=turn is None, follow=True)
-            computing_s = computing_s or time.monotonic() - came_s
             if self.stage is Stage.MAILED:
                 self._land(patience.left_s)
             elif turn is not None and self.stage is Stage.READY:
@@ -81,7 +78,6 @@ class DeviceTicket:
             if turn is None:
                 turn = Yielding()
                 turn.before_sleep()
-                exchange.give_way()
             exchange.sleep(self.book, seen, patience.slice_s())
             if patience.over() and not self.over:
                 raise self._late(timeout_s)
@@ -89,8 +85,6 @@ class DeviceTicket:
             turn.until_our_turn()
         if self.stage is Stage.FAILED:
             raise ChannelError(self.error)
-        if first:
-            exchange.leave(launching_s, computing_s)
 
     def add_done_callback(self, fn: Callable[[], None]) -> None:
         if not self.exchange.call_back(self, fn):
