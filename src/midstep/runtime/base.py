@@ -96,25 +96,19 @@ class GroupBase(ProcessGroup):
         results: List[Any],
         finish: Optional[Finish] = None,
         inputs: Sequence[torch.Tensor] = (),
+        ticket: Optional[Ticket] = None,
     ) -> OpWork:
-        """Post one operation and return its handle. ``inputs``: what the profiler shows; none: no event."""
-        nbytes = src.nbytes if src is not None else 0
-        linger_s = LINGER_S + nbytes * LINGER_S_PER_BYTE if nbytes <= SMALL_BYTES else 0.0
-        return self.start_ticket(self.channel.post(op, src, dst), results, finish, op, inputs, linger_s)
-
-    def start_ticket(
-        self,
-        ticket: Ticket,
-        results: List[Any],
-        finish: Optional[Finish],
-        op: Op,
-        inputs: Sequence[torch.Tensor] = (),
-        linger_s: float = 0.0,
-    ) -> OpWork:
-        """The handle of an operation that was posted."""
+        """Post one operation, unless it has a ticket already, and return its handle. ``inputs``: what the
+        profiler shows; none: no event."""
         self._sequence += 1
         if inputs and profiling():
             finish = both(finish, self._event(op.kind, inputs, op.peer < 0))
+        nbytes = src.nbytes if src is not None else 0
+        linger_s = LINGER_S + nbytes * LINGER_S_PER_BYTE if nbytes <= SMALL_BYTES else 0.0
+        if ticket is None:
+            ticket = self.channel.post(op, src, dst)
+        else:
+            linger_s = 0.0  # its own way of waiting
         work = OpWork((ticket,), self._timeout_s, results, finish, linger_s)
         if self._coalescing is not None:
             self._coalescing.append(work)

@@ -44,7 +44,7 @@ def on_device(group: "GroupBase", op: "Op", tensor: Tensor, shown: Sequence[Tens
 
     ticket = there.post(op.gid, group.who.known_ranks, group.rank(), op, channel.reserve(op.gid), flat, mail)
     finish = None if flat.data_ptr() == tensor.data_ptr() else lambda: _put_back(tensor, flat)
-    return group.start_ticket(ticket, [tensor], finish, op, shown)
+    return group._start(op, None, None, [tensor], finish, shown, ticket)  # pyright: ignore[reportPrivateUsage]
 
 
 def _put_back(tensor: Tensor, flat: Tensor) -> None:
