@@ -134,6 +134,17 @@ def test_a_rank_that_cannot_run_is_named_and_the_others_go_on(ranks) -> None:  #
     assert [one["done"] for one in outcomes(group)] == [800] * 2
 
 
+def test_a_link_that_a_job_has_put_in_the_agents_way_leads_nowhere(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    os.symlink(precious, ground.SIGN)
+    try:
+        parting.part([os.getpid()], 1.0)
+    finally:
+        parting.call_back([os.getpid()], lambda epoch: True)
+    assert precious.read_text() == "kept" and not os.path.lexists(ground.SIGN)
+
+
 def test_an_entry_serves_its_next_operation_only_when_all_have_the_result(tmp_path: Path) -> None:
     table = Table(str(tmp_path / "table"), 2, "0")
     spot = Spot(1, 0, 512)

@@ -20,6 +20,7 @@ from midstep.mailbox.lock import SharedLock
 from midstep.proxy.errors import ProxyError
 
 _APART = (Stand.ABSENT, Stand.PARTED)
+_OURS = os.O_CLOEXEC | os.O_NOFOLLOW  # the folder is the job's: a link there could lead anywhere
 _POLL_S = 0.0005
 _AGAIN_S = 0.1
 _LOCK_S = 2.0
@@ -35,8 +36,8 @@ def part(pids: Iterable[int], limit_s: float) -> int:
     pids = list(pids)
     with contextlib.ExitStack() as stack:
         for pid in pids:
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/root{SIGN}", "w"):
-                pass  # before the grounds are looked for
+            with contextlib.suppress(OSError):  # before the grounds are looked for
+                os.close(os.open(f"/proc/{pid}/root{SIGN}", os.O_WRONLY | os.O_CREAT | _OURS, 0o600))
         grounds = [ground for _, ground in _grounds(pids, stack)]
         for ground in grounds:
             ground.parting(True)
@@ -118,7 +119,7 @@ def _grounds(pids: Iterable[int], stack: contextlib.ExitStack) -> Iterator[tuple
                 if not name.startswith(PREFIX):
                     continue
                 with contextlib.suppress(OSError, ValueError):
-                    fd = os.open(f"{folder}/{name}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    fd = os.open(f"{folder}/{name}", os.O_RDWR | _OURS)
                     try:
                         facts = os.fstat(fd)
                         if (facts.st_dev, facts.st_ino) in known:
