@@ -46,6 +46,13 @@ def plain_beside(*words: str) -> Generator[list[str]]:
         thread.join()
 
 
+def say_as_calm(run: Run, calm: Run, against: str = "an undisturbed run under Midstep") -> None:
+    """When both have ended."""
+    calm.until("completed")
+    run.until("completed")
+    say_equal(run.name, run, calm.lines, against)
+
+
 def ddp(there: Fleet) -> None:
     """Two ranks that share the GPU: suspended, resumed, moved to the other node, and back."""
     words = ("service_ddp.py", DEVICE, "600" if CUDA else "200", BALLAST_MB)
@@ -56,9 +63,7 @@ def ddp(there: Fleet) -> None:
     run.resume()
     run.migrate()
     run.migrate("migrate back")
-    calm.until("completed")
-    run.until("completed")
-    say_equal("ddp", run, calm.lines, "an undisturbed run under Midstep")
+    say_as_calm(run, calm)
 
 
 def wide(there: Fleet) -> None:
@@ -71,9 +76,7 @@ def wide(there: Fleet) -> None:
     run.resume()
     run.suspend()
     run.resume()
-    calm.until("completed")
-    run.until("completed")
-    say_equal("wide", run, calm.lines, "an undisturbed run under Midstep")
+    say_as_calm(run, calm)
 
 
 def shared(there: Fleet) -> None:
@@ -89,9 +92,7 @@ def shared(there: Fleet) -> None:
     run.suspend()
     run.resume()
     run.migrate("migrate back")
-    calm.until("completed")
-    run.until("completed")
-    say_equal("shared", run, calm.lines, "ranks that use the host's memory")
+    say_as_calm(run, calm, "ranks that use the host's memory")
 
 
 def resized(there: Fleet) -> None:
@@ -106,9 +107,7 @@ def resized(there: Fleet) -> None:
         run.suspend()
         there.client.resize(run.job, devices)
         run.resume(f"resume on {devices}")
-    calm.until("completed")
-    run.until("completed")
-    say_equal("resized", run, calm.lines, "an undisturbed run under Midstep")
+    say_as_calm(run, calm)
 
 
 def loader(there: Fleet) -> None:

@@ -121,5 +121,4 @@ def _want_run(draft: Draft) -> None:
 
 def _settled_at(record: JobRecord, target: Target) -> bool:
     """Whether the job holds devices there and nothing else is under way (a checkpoint takes it nowhere)."""
-    stays = record.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) or record.keeps
-    return stays and record.placement is not None and target.met(record.placement)
+    return record.stays_put and record.placement is not None and target.met(record.placement)

@@ -186,6 +186,11 @@ class JobRecord:
     story: tuple[str, ...] = ()
 
     @property
+    def stays_put(self) -> bool:
+        """Whether nothing is under way that takes it from its devices (a checkpoint does not)."""
+        return self.stage in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) or self.keeps
+
+    @property
     def shown(self) -> JobState:
         """The state in a user's words."""
         return _SHOWN[self.stage] if self.stage in _SHOWN else _shown_by_history(self)

@@ -154,8 +154,7 @@ def _lost(draft: Draft, node: str) -> None:
 def _give_back(draft: Draft, node: str) -> None:
     """Nothing goes to a node that is lost, as long as it runs somewhere: devices are looked for anew."""
     record, there = draft.record, draft.record.next
-    cut = record.stage not in (Stage.HOLDING, Stage.JOINING, Stage.RUNNING) and not record.keeps
-    if there is not None and node in leaving.nodes_of(there) and not cut:
+    if there is not None and node in leaving.nodes_of(there) and record.stays_put:
         draft.log("node", "had devices reserved for it: given back, it runs on where it is", node)
         draft.set(next=None)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    0     words: magic, change (a futex), parting (a futex), how many rows
+    0     words: magic, change (a futex), parting, how many rows
     64    a semaphore of the C library: whoever has it may write
     4096  a row for each rank: state, pid, generation, how many segments; then the segments: bytes, handle
 

@@ -13,16 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from midstep.mailbox.tree import split
 from midstep.proxy.arithmetic import Kernel
 
 Range = tuple[int, int]
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 _BLOCK_BYTES = 256 << 10  # what is combined at a time, so that partial results stay in the cache
-
-
-def split(low: int, high: int) -> int:
-    """Where the range of ranks from ``low`` to below ``high`` divides."""
-    return low + (1 << ((high - low - 1).bit_length() - 1))
 
 
 @lru_cache(maxsize=4096)

@@ -146,3 +146,13 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1 << bit
     path.write_bytes(data)
+
+
+def two_snapshots(root: Path, name: str) -> Path:
+    """In this folder an archive of that name with two snapshots that share nothing, and their raw vault."""
+    vault = Snapshots(root / "vault")
+    archive = archive_at(root / name)
+    for number in (1, 2):
+        write_raw(vault, f"j-{number}", number, ranks=1, mib=1)
+        store(vault, archive, f"j-{number}")
+    return root

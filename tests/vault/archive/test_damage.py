@@ -24,6 +24,7 @@ from tests.vault.archive.harness import (
     objects,
     pages,
     store,
+    two_snapshots,
     write_raw,
 )
 
@@ -31,12 +32,7 @@ from tests.vault.archive.harness import (
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An archive of two snapshots that share nothing."""
-    vault = Snapshots(tmp_path / "vault")
-    archive = archive_at(tmp_path / "archive")
-    for number in (1, 2):
-        write_raw(vault, f"j-{number}", number, ranks=1, mib=1)
-        store(vault, archive, f"j-{number}")
-    return tmp_path
+    return two_snapshots(tmp_path, "archive")
 
 
 def places(path: Path, chance: Random) -> list[int]:

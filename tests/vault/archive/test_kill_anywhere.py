@@ -19,7 +19,17 @@ from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.check import Grade, check, damaged_snapshots
 from midstep.vault.archive.copying import copy
 from midstep.vault.snapshots import Snapshots
-from tests.vault.archive.harness import archive_at, contents, flip, objects, pages, python, store, write_raw
+from tests.vault.archive.harness import (
+    archive_at,
+    contents,
+    flip,
+    objects,
+    pages,
+    python,
+    store,
+    two_snapshots,
+    write_raw,
+)
 
 KILLED = -signal.SIGKILL
 _LONGEST = 60  # no command here writes so often
@@ -53,12 +63,7 @@ def command(writes: int, verb: str, url: Path, **options: object) -> subprocess.
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An archive of two snapshots that share nothing."""
-    vault = Snapshots(tmp_path / "vault")
-    archive = archive_at(tmp_path / "whole")
-    for number in (1, 2):
-        write_raw(vault, f"j-{number}", number, ranks=1, mib=1)
-        store(vault, archive, f"j-{number}")
-    return tmp_path
+    return two_snapshots(tmp_path, "whole")
 
 
 def killed_everywhere(

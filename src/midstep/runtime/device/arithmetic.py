@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Sequence
 import torch
 
 from ...mailbox.contract import ReduceOp
+from ...mailbox.tree import split
 
 Tensor = torch.Tensor
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -31,11 +32,6 @@ def defined(reduce: ReduceOp, dtype: torch.dtype) -> bool:
     """Whether the device's result has the host's bits: sums, averages and products of floating-point numbers
     (of which minus zero makes minima ambiguous) and what is exact on integers."""
     return (dtype in _FLOATS and reduce in _ON_FLOATS) or (dtype in _INTEGERS and reduce in _ON_INTEGERS)
-
-
-def split(low: int, high: int) -> int:
-    """Where the range of ranks from ``low`` to below ``high`` divides."""
-    return low + (1 << ((high - low - 1).bit_length() - 1))
 
 
 def combine(parts: Sequence[Tensor], reduce: ReduceOp, out: Tensor) -> None:

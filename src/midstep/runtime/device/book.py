@@ -75,18 +75,17 @@ class Book:
             return
         self.site = site
         put: List[DeviceTicket] = []
-        last: List[DeviceTicket] = []
+        copied = False
         with site.memory.queue():
             for ticket in self.pending:
                 if aside and not site.memory.passed(ticket.mark):
                     break
-                how = self._put(site, pool, ticket)
-                if how is None:
+                last = self._put(site, pool, ticket)
+                if last is None:
                     break
                 put.append(ticket)
-                if how:
-                    last.append(ticket)
-            if len(last) < len(put):
+                copied = copied or not last
+            if copied:
                 site.memory.finish()
         if put and site.here:  # else asked to part meanwhile: they stay pending
             self._combine(site, self._publish(put))
@@ -118,13 +117,14 @@ class Book:
 
     def _took(self, memory: Memory) -> None:
         """What has been read may be overwritten."""
-        done = [seq for mark, seqs in self._taking if memory.passed(mark) for seq in seqs]
-        if done:
-            for mark, _ in [taking for taking in self._taking if taking[1][0] in done]:
+        done = [taking for taking in self._taking if memory.passed(taking[0])]
+        if not done:
+            return
+        self._taking = [taking for taking in self._taking if taking not in done]
+        with self.table.locked():
+            for mark, seqs in done:
                 memory.done_with(mark)
-            self._taking = [taking for taking in self._taking if taking[1][0] not in done]
-            with self.table.locked():
-                for seq in done:
+                for seq in seqs:
                     self.table.took(seq)
 
     def settle(self, memory: Memory) -> List[DeviceTicket]:

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -12,6 +11,7 @@ from ...mailbox.ground import Ground, Stand
 from ...mailbox.lock import SharedLock
 from ...mailbox.seat import Seating
 from ..meeting import open_once
+from ..splice.maps import view
 from .pool import Memory, Pool
 from .table import Spot
 
@@ -28,7 +28,7 @@ class Site:
         self._nbytes = ground.nbytes(len(seat.ranks))
         path = os.path.join(ground.FOLDER, ground.name(world, seat.epoch, seat.device))
         base = open_once(path, self._nbytes, str(me), self._begin)
-        self._ground = Ground(_view(base, self._nbytes))
+        self._ground = Ground(view(base, self._nbytes))
         self._lock = SharedLock(base + ground.LOCK_AT)
         self.change_at = base + ground.CHANGE_AT
         self._pool: Optional[Pool] = None
@@ -36,7 +36,7 @@ class Site:
 
     def _begin(self, base: int) -> None:
         SharedLock.begin(base + ground.LOCK_AT)
-        Ground(_view(base, self._nbytes)).begin(len(self.seat.ranks))
+        Ground(view(base, self._nbytes)).begin(len(self.seat.ranks))
 
     @property
     def change(self) -> int:
@@ -151,7 +151,3 @@ class Site:
         mapped, self._mapped = self._mapped, {}
         for _, address in mapped.values():
             self.memory.close(address)
-
-
-def _view(base: int, nbytes: int) -> memoryview:
-    return memoryview((ctypes.c_ubyte * nbytes).from_address(base)).cast("B")

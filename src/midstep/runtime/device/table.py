@@ -9,7 +9,6 @@ member is through with the one before.
 
 from __future__ import annotations
 
-import ctypes
 import enum
 from contextlib import contextmanager
 from typing import Generator, NamedTuple
@@ -17,7 +16,7 @@ from typing import Generator, NamedTuple
 from ...mailbox import futex
 from ...mailbox.lock import SharedLock
 from ..meeting import open_once
-from ..splice.maps import unmap
+from ..splice.maps import unmap, view
 
 ENTRIES = 256
 _SEQ, _NBYTES = 0, 1  # 64 bits each; then words:
@@ -55,7 +54,7 @@ class Table:
         self._base = open_once(path, self._size, who, lambda base: SharedLock.begin(base + _LOCK_AT))
         self.change_at = self._base + _CHANGE_AT
         self._lock = SharedLock(self._base + _LOCK_AT)
-        memory = memoryview((ctypes.c_ubyte * self._size).from_address(self._base)).cast("B")
+        memory = view(self._base, self._size)
         self._words, self._longs = memory.cast("I"), memory.cast("Q")
 
     @property

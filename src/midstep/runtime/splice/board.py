@@ -15,7 +15,6 @@ any instant, with the lock too: all of this is memory in a file of the home, and
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import struct
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from typing import Generator, Iterator, Sequence, Tuple
 from ...mailbox import futex
 from ...mailbox.lock import SharedLock
 from ..meeting import open_once, remove
-from .maps import PAGE, unmap
+from .maps import PAGE, unmap, view
 
 _MAGIC = 0x6D73706C
 _CHANGE_AT, _PHASE_AT, _DONE_AT, _DUE_AT, _LOCK_AT, _TEXT_AT, _ROWS_AT = 4, 8, 16, 24, 64, 128, 1024
@@ -62,7 +61,7 @@ class Board:
         self._row = self.members.index(me)
         self._size = -(-(_ROWS_AT + _ROW_BYTES * len(members)) // PAGE) * PAGE
         self._base = open_once(path, self._size, "%d" % me, _begin)
-        self._memory = memoryview((ctypes.c_ubyte * self._size).from_address(self._base)).cast("B")
+        self._memory = view(self._base, self._size)
         self._change = self._base + _CHANGE_AT
 
     # Read by anybody at any time.
@@ -181,5 +180,5 @@ class Board:
 
 
 def _begin(base: int) -> None:
-    struct.pack_into("=I", (ctypes.c_ubyte * 4).from_address(base), 0, _MAGIC)
+    struct.pack_into("=I", view(base, 4), 0, _MAGIC)
     SharedLock.begin(base + _LOCK_AT)

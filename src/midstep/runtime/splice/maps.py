@@ -45,6 +45,11 @@ def map_shared(fd: int, nbytes: int) -> int:
     return address
 
 
+def view(address: int, nbytes: int) -> memoryview:
+    """Mapped memory, as bytes."""
+    return memoryview((ctypes.c_ubyte * nbytes).from_address(address)).cast("B")
+
+
 def unmap(address: int, nbytes: int) -> None:
     """Undo ``map_shared``."""
     _munmap(address, nbytes)

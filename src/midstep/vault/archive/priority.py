@@ -8,10 +8,8 @@ import os
 from collections.abc import Generator
 
 _NICEST, _USUAL = 19, 0
-_IO_IDLE, _IO_USUAL = (
-    3 << 13,
-    0,
-)  # the disk when nobody else wants it; like others, by the processor's priority
+_IO_IDLE = 3 << 13  # the disk when nobody else wants it
+_IO_USUAL = 0  # like others, by the processor's priority
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 
 
