@@ -40,6 +40,29 @@ def test_a_rate_is_of_two_readings_of_one_proxy() -> None:
     assert tally.kept.steps == 30
 
 
+def test_every_byte_is_counted_once() -> None:
+    """Also what a proxy carried out before its first reading, for a rank that came late, and after a pause."""
+    tally = Tally()
+    sums = [
+        (usage(10.0, 5, reduced_bytes=100), 100),
+        (usage(12.0, 9, reduced_bytes=130, last=True), 130),
+        (usage(14.0, 9, reduced_bytes=150), 150),
+        (usage(2.0, 9, reduced_bytes=40, source=8), 190),  # the proxy was killed
+        (usage(3.0, 9, reduced_bytes=7, epoch=2, source=9), 197),
+    ]
+    for one, total in sums:
+        tally.take("a", one, 1, one.at_s)
+        assert tally.kept.reduced_bytes == total
+    late = NodeUsage("j-1", 2, 9, 4.0, (RankUsage(0, reduced_bytes=8), RankUsage(1, reduced_bytes=3)))
+    tally.take("a", late, 2, 4.0)
+    tally.take("b", usage(50.0, 9, reduced_bytes=5, epoch=2, source=3), 2, 4.0)
+    assert tally.kept.reduced_bytes == 206
+    again = Tally(tally.kept)  # a controller that was away
+    again.take("a", usage(20.0, 9, reduced_bytes=60, epoch=2, source=9), 1, 20.0)
+    again.take("a", usage(21.0, 9, reduced_bytes=61, epoch=2, source=9), 1, 21.0)
+    assert again.kept.reduced_bytes == 207
+
+
 def test_before_the_first_step_nothing_counts_for_a_size() -> None:
     tally = Tally()
     for at_s, steps in ((0.0, 0), (50.0, 0), (52.0, 4), (54.0, 14)):

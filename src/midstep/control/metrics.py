@@ -1,8 +1,9 @@
 """From what nodes measure to what a scheduler needs to know. Pure: readings in, sums and rates out.
 
-Only differences between two readings of the same proxy count, so nothing depends on who began when: a new
-epoch, a restored process or a controller that was away costs one reading. What is kept over restarts is
-`Kept`; the readings themselves and the short history are not.
+Time is the difference between two readings of the same proxy, so nothing depends on who began when: a new
+epoch, a restored process or a controller that was away costs one reading. Bytes are all counted: a proxy
+begins with its epoch, from nothing, and only a controller that was away does not know what it had heard. What
+is kept over restarts is `Kept`; the readings themselves and the short history are not.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Tally:
     )  # the newest of each, this epoch
     windows: deque[Window] = field(default_factory=lambda: deque[Window](maxlen=HISTORY))
     devices: int = 0  # of this epoch
+    _whole: bool = False  # this epoch is read from its beginning: what its proxies have counted is all new
 
     def take(self, node: str, usage: NodeUsage, devices: int, now_s: float) -> bool:
         """A node's reading. ``devices``: how many the job has under the reading's epoch, 0: not known. One of
@@ -82,6 +84,7 @@ class Tally:
         if usage.epoch < kept.epoch:
             return False
         if usage.epoch > kept.epoch or not self.nodes:
+            self._whole = usage.epoch > kept.epoch
             kept.epoch, self.nodes, self.devices = usage.epoch, {}, 0
         self.devices = devices or self.devices
         before = self.nodes.get(node)
@@ -90,6 +93,8 @@ class Tally:
         kept.at_s = now_s
         if any(_held_bytes(rank) for rank in usage.ranks):
             kept.memory = memory_of([rank for one in self.nodes.values() for rank in one.ranks])
+        if before is not None or self._whole:
+            kept.reduced_bytes += reduced_since(before, usage)
         if before is not None and not before.last and before.source == usage.source:
             window = window_of(before, usage, kept.counted, now_s)
             if window is not None:
@@ -116,7 +121,6 @@ class Tally:
         kept.reducing_s += window.reducing_s
         kept.waiting_s += window.waiting_s
         kept.queueing_s += window.queueing_s
-        kept.reduced_bytes += window.reduced_bytes
         if node != min(self.nodes, key=lambda name: (_lowest(self.nodes[name]), name)):
             return  # another node speaks for the job
         self.windows.append(window)
@@ -147,7 +151,6 @@ def window_of(before: NodeUsage, after: NodeUsage, counted: str, now_s: float) -
     if seconds <= 0:
         return None
     computing_s = reducing_s = waiting_s = queueing_s = rank_s = 0.0
-    reduced_bytes = 0
     known = {rank.rank: rank for rank in before.ranks}
     for rank in after.ranks:
         if rank.rank not in known:
@@ -161,11 +164,18 @@ def window_of(before: NodeUsage, after: NodeUsage, counted: str, now_s: float) -
         waiting_s += idle_s - combining_s
         queueing_s += _within(rank.queueing_s - was.queueing_s, idle_s - combining_s)
         rank_s += seconds
-        reduced_bytes += max(0, rank.reduced_bytes - was.reduced_bytes)
     steps = max(0, _steps(after, counted) - _steps(before, counted))
+    reduced_bytes = reduced_since(before, after)
     return Window(
         now_s, seconds, steps, computing_s, reducing_s, waiting_s, queueing_s, rank_s, reduced_bytes
     )
+
+
+def reduced_since(before: NodeUsage | None, after: NodeUsage) -> int:
+    """Bytes given to reductions between two readings; another source has counted from nothing."""
+    same = before is not None and before.source == after.source
+    known = {rank.rank: rank.reduced_bytes for rank in before.ranks} if before and same else {}
+    return sum(max(0, rank.reduced_bytes - known.get(rank.rank, 0)) for rank in after.ranks)
 
 
 def sizes_of(rates: dict[int, Rate]) -> tuple[SizeView, ...]:
