@@ -19,7 +19,9 @@ _SYS_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390
     platform.machine(), 202
 )
 _SYS_FUTEX_WAITV = 449
-_WAIT, _WAKE = 0, 1
+_WAIT, _WAKE, _WAKE_OP = 0, 1, 5
+_NEVER = 0xFFFFFFFF
+_BOTH = 2 << 28 | 1 << 24 | 0 << 12 | 0xFFF  # of two: the second's word is or-ed with 0; it was not _NEVER
 _EVERYBODY = 0x7FFFFFFF
 _WAITV_MOST = 128
 _FUTEX_32 = 2
@@ -59,6 +61,21 @@ def wait(address: int, expected: int, timeout_s: float = SLICE_S) -> None:
 def wake(address: int) -> None:
     """Wake everybody who waits on the word at ``address``, in any process."""
     _futex(_SYS_FUTEX, address, _WAKE, _EVERYBODY, None, None, 0)
+
+
+def wake_all(addresses: Sequence[int]) -> None:
+    """As ``wake`` for each, two with one call: whoever wakes up first does not keep the others from it by
+    taking the waker's processor."""
+    rest = list(addresses)
+    while len(rest) > 1:
+        first, second = rest.pop(), rest.pop()
+        if ctypes.c_uint32.from_address(second).value == _NEVER:
+            rest.append(first)
+            wake(second)
+        else:
+            _futex(_SYS_FUTEX, first, _WAKE_OP, _EVERYBODY, _EVERYBODY, second, _BOTH)
+    if rest:
+        wake(rest[0])
 
 
 class _Entry(ctypes.Structure):

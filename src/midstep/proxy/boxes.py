@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -163,10 +163,13 @@ class Box:
 
     def wake(self, urgent: bool = False) -> None:
         """Tell the owner that some slots have changed; later, if it is not its turn and it is not urgent."""
+        if self._changed() or urgent:
+            futex.wake(self._done_address)
+
+    def _changed(self) -> bool:
         words = self.words
         words[DONE_WORD] = (words[DONE_WORD] + 1) & 0xFFFFFFFF
-        if self.on_wake is None or self.on_wake(self) or urgent:
-            futex.wake(self._done_address)
+        return self.on_wake is None or self.on_wake(self)
 
     def punch(self) -> int:
         """Free the pages of the heap that no slot uses; while the owner is frozen. Returns how many bytes
@@ -187,6 +190,11 @@ class Box:
     def close(self) -> None:
         """Forget the mailbox."""
         os.close(self.fd)
+
+
+def wake_all(boxes: Iterable[Box]) -> None:
+    """As ``Box.wake`` for each, with fewer calls."""
+    futex.wake_all([box._done_address for box in boxes if box._changed()])  # pyright: ignore[reportPrivateUsage]
 
 
 class Posted(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 from midstep.mailbox.contract import ReduceOp
 from midstep.mailbox.layout import AGAIN, JOURNAL_AT, PIECE_BYTES, State, lanes_of
 from midstep.proxy.arithmetic import kernel
-from midstep.proxy.boxes import Posted
+from midstep.proxy.boxes import Posted, wake_all
 from midstep.proxy.counters import Counters
 from midstep.proxy.errors import Mismatch
 from midstep.proxy.groups import Group, Operation
@@ -99,8 +99,7 @@ class Direct:
         del group.ops[op.seq, op.chunk]
         for post in (*others, first):
             post.box.release(post.slot)
-        for post in (first, *others):
-            post.box.wake()
+        wake_all([post.box for post in (first, *others)])
         self._counters.carried((first, *others), self._counters.clock())
 
 

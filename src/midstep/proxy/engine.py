@@ -30,6 +30,8 @@ from midstep.wire.proxy import Head
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 _IDLE_S = 0.25
+_LOOKED_AT = (State.POSTED, State.DONE, State.CLOSED)
+_DONE, _SEND = int(State.DONE), int(Kind.SEND)
 _ACKS_S = 0.002  # how long acknowledgements may wait for company
 
 
@@ -187,7 +189,7 @@ class Engine:
             self.seats.noted(box, slot)
             return
         state = box.state(slot)
-        if state not in (State.POSTED, State.DONE, State.CLOSED):
+        if state not in _LOOKED_AT:
             return
         body = box.body(slot)
         if body.kind == KIND_STORE:
@@ -201,10 +203,10 @@ class Engine:
             self._deferred.setdefault((box.tree, body.gid), []).append((box, slot))
             return
         post = Posted(box, slot, body, group.me_of[box.uid])
-        if body.kind >= Kind.SEND:
-            self._pairs.posted(group, post, state == State.DONE)
+        if body.kind >= _SEND:
+            self._pairs.posted(group, post, state == _DONE)
         else:
-            self._collectives.posted(group, post, state == State.DONE)
+            self._collectives.posted(group, post, state == _DONE)
 
     def _placed(self, group: Group) -> None:
         for key in [key for key in self._deferred if key[1] == group.gid]:

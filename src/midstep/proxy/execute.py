@@ -45,6 +45,12 @@ def _pieces(group: Group, op: Operation, columns: tuple[int, ...] | None) -> dic
     return result
 
 
+def _uncut(group: Group, op: Operation) -> dict[Range, Bytes]:
+    if not group.remote:
+        return leaves_of(op)
+    return {key: row[0] for key, row in _pieces(group, op, None).items()}
+
+
 def _divisor(group: Group, reduce_op: int) -> int:
     return group.size if reduce_op == ReduceOp.AVG else 1
 
@@ -52,7 +58,7 @@ def _divisor(group: Group, reduce_op: int) -> int:
 def _allreduce(group: Group, op: Operation) -> None:
     body = next(iter(op.arrived.values())).body
     outs = [post.out for post in op.arrived.values()]
-    pieces = {key: row[0] for key, row in _pieces(group, op, None).items()}
+    pieces = _uncut(group, op)
     reduce(kernel(body.dtype, body.reduce), pieces, (0, group.size), outs, _divisor(group, body.reduce))
 
 
@@ -60,7 +66,7 @@ def _reduce(group: Group, op: Operation) -> None:
     body = next(iter(op.arrived.values())).body
     if body.root not in op.arrived:
         return
-    pieces = {key: row[0] for key, row in _pieces(group, op, None).items()}
+    pieces = _uncut(group, op)
     outs = [op.arrived[body.root].out]
     reduce(kernel(body.dtype, body.reduce), pieces, (0, group.size), outs, _divisor(group, body.reduce))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from midstep.mailbox.contract import DType, Kind, ReduceOp
+from midstep.mailbox.layout import Body
 from midstep.proxy.boxes import Box, Posted
 from midstep.proxy.tree import Range
 from midstep.wire.proxy import Head
@@ -17,6 +18,7 @@ Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 GroupKey = tuple[int, int]  # -1 or, for a private world, the rank whose tree it is in; gid
 OpKey = tuple[int, int]  # seq, chunk
 PairKey = tuple[int, int, int]  # sender, its seq, chunk
+_DESCRIPTION = slice(Body._fields.index("kind"), Body._fields.index("root") + 1)
 _BY_PARTS = (Kind.ALLGATHER, Kind.GATHER, Kind.SCATTER, Kind.REDUCE_SCATTER)
 
 
@@ -149,6 +151,13 @@ def describe(post: Posted, group: Group) -> Head:
         0 if kind == Kind.ALLTOALL else body.total,
         check,
     )
+
+
+def alike(left: Posted, right: Posted) -> bool:
+    """Whether two members say plainly the same, so that their heads would agree."""
+    mine, other = left.body, right.body
+    plain = not (mine.splits or other.splits)
+    return plain and mine.total == other.total and mine[_DESCRIPTION] == other[_DESCRIPTION]
 
 
 def agree(left: Head, right: Head) -> bool:

@@ -15,13 +15,13 @@ import numpy as np
 
 from midstep.mailbox.contract import Kind
 from midstep.mailbox.layout import State
-from midstep.proxy.boxes import Posted
+from midstep.proxy.boxes import Posted, wake_all
 from midstep.proxy.counters import Counters
 from midstep.proxy.direct import Direct, is_in_place
 from midstep.proxy.errors import Mismatch
 from midstep.proxy.exchange import payload
 from midstep.proxy.execute import execute
-from midstep.proxy.groups import Group, Operation, agree, describe
+from midstep.proxy.groups import Group, Operation, agree, alike, describe
 from midstep.proxy.verdict import contradiction, objection
 from midstep.wire.proxy import FLAG_BAD, FLAG_DONE, MARK, FrameType, Head
 
@@ -157,12 +157,10 @@ class Collectives:
         if op.done:
             self._release(group, op)
             return
-        first: Head | None = None
-        for post in posts:
-            head = describe(post, group)
-            if first is None:
-                first = head
-            elif not agree(first, head):
+        first, *others = posts
+        if not all(alike(first, other) for other in others):
+            head = describe(first, group)
+            if not all(agree(head, describe(other, group)) for other in others):
                 self.fail(group, op, contradiction(group, op))
                 return
         if in_place:
@@ -223,8 +221,7 @@ class Collectives:
             del group.ops[op.seq, op.chunk]
             for post in posts:
                 post.box.release(post.slot)
-        for post in posts:
-            post.box.wake()
+        wake_all([post.box for post in posts])
         self._counters.carried(posts, started)
 
     def _acknowledge(self, group: Group, node: int, seq: int, chunk: int) -> None:
