@@ -38,6 +38,14 @@ def nices(pid: int) -> set[int]:
     return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
+def session_nice(pid: int) -> int | None:
+    """None: this kernel does not schedule by session."""
+    try:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().rsplit(" ", 1)[1])
+    except OSError:
+        return None
+
+
 def io_class(pid: int) -> int:
     return ctypes.CDLL(None).syscall(_IOPRIO_GET[os.uname().machine], 1, pid) >> 13
 
@@ -56,8 +64,10 @@ def test_hastened() -> None:
         assert process.stdout.readline() == "0\n", "while it keeps writers out"
         assert process.stdout.readline() == "19\n"
         assert nices(process.pid) == {19} and io_class(process.pid) == 3
+        assert os.getsid(process.pid) == process.pid and session_nice(process.pid) in (19, None)
         hasten(process.pid)
         assert nices(process.pid) == {0} and io_class(process.pid) == 0
+        assert session_nice(process.pid) in (0, None)
         process.stdin.write("go\n")
         process.stdin.flush()
         assert process.stdout.readline() == "0\n", "a thread that it has started since"

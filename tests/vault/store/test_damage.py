@@ -71,6 +71,30 @@ def test_a_damaged_chunk_is_named_and_the_others_are_read(backend: MemoryBackend
         repo.get(other)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_chunk_that_is_stored_twice_is_read_where_it_is_whole(
+    backend: MemoryBackend, content: Content, tmp_path: Path, lost: bool
+) -> None:
+    """Two writers stored the same at once; every chunk of the first pack is then damaged, or it is gone."""
+    first, behind = repository(backend), MemoryBackend()
+    store(repository(behind), DATA[: len(DATA) // 2] + noise(50, 3))
+    for name in names(behind, "packs") + names(behind, "index"):
+        backend.put(name, behind.get(name))
+    twice = [c for c in content.ids() if len(list(repository(backend)._catalog.copies(c))) == 2]  # pyright: ignore[reportPrivateUsage]
+    assert twice and len(twice) < len(set(content.ids()))
+    place = first.find(twice[0])
+    assert place is not None
+    if lost:
+        backend.delete(place.pack)
+    else:
+        backend.put(place.pack, bytes(byte ^ 1 for byte in backend.get(place.pack)))
+    for repo in (first, repository(backend)):
+        for chunk in twice:
+            assert repo.get(chunk)
+        with pytest.raises(Damaged):
+            read_back(repo, content, tmp_path)
+
+
 def test_a_lost_index_is_made_again(backend: MemoryBackend, content: Content, tmp_path: Path) -> None:
     for name in names(backend, "index"):
         backend.delete(name)

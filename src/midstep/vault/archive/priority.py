@@ -16,6 +16,8 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 def be_modest() -> None:
     """This process takes what others leave of the processor and the disk, and a hundredth besides: raw
     folders must not pile up where jobs leave nothing."""
+    with contextlib.suppress(PermissionError):  # it leads a group already: whoever calls it by hand
+        os.setsid()
     _set_all(os.getpid(), _NICEST, _IO_IDLE)
 
 
@@ -39,6 +41,7 @@ def in_nobodys_way() -> Generator[None]:
 
 def _set_all(pid: int, nice: int, io: int) -> None:
     """Each thread has a priority of its own, and those that it starts begin with it."""
+    _weigh_session(pid, nice)
     libc, number = ctypes.CDLL(None), _IOPRIO_SET.get(os.uname().machine)
     with contextlib.suppress(OSError):
         for thread in map(int, os.listdir(f"/proc/{pid}/task")):
@@ -46,3 +49,12 @@ def _set_all(pid: int, nice: int, io: int) -> None:
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
             if number:
                 libc.syscall(number, 1, thread, io)  # a kernel that refuses: the processor's share holds
+
+
+def _weigh_session(pid: int, nice: int) -> None:
+    """Where the kernel gives each session its share (autogroup), threads' priorities say nothing to other
+    sessions."""
+    with contextlib.suppress(OSError):
+        if os.getsid(pid) == pid:
+            with open(f"/proc/{pid}/autogroup", "w") as file:
+                file.write(str(nice))

@@ -88,6 +88,11 @@ class Catalog:
             )
         return there
 
+    def copies(self, chunk: ChunkId) -> Iterator[Stored]:
+        """Every place where a pack that an index names has it."""
+        for name in self._index.packs_with(chunk):
+            yield from (one for one in packs.stored_in(name, self.table(name)) if one.chunk == chunk)
+
     def elsewhere(self, chunk: ChunkId, doomed: set[str]) -> bool:
         """Whether a pack that is not doomed has it."""
         return any(name not in doomed for name in self._index.packs_with(chunk))

@@ -10,8 +10,10 @@ processes, work on one repository at once (the same chunk may then be stored twi
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,7 @@ __all__ = [
     "Stored",
     "Writer",
 ]
+_log = logging.getLogger(__name__)
 _PIECE = struct.Struct("<32sI")  # an exported chunk: id, plain length; then the stored form
 
 
@@ -64,6 +67,7 @@ class Repository:
         self._budget = Budget.of(workers, memory_bytes)
         self._catalog = Catalog(backend)
         self._catalog.refresh()
+        self._bad: set[str] = set()  # packs, said once
 
     @property
     def damage(self) -> list[Damaged]:
@@ -206,18 +210,39 @@ class Repository:
         return replace(pack, table=pack.table[np.array(keep, np.bool_)])
 
     def _load(self, near: Sequence[Stored]) -> list[Buffer]:
-        """Plain bytes of chunks that lie together in a pack, verified."""
+        """Plain bytes of chunks that lie together in a pack, verified. One that is not whole there is read
+        where else it is."""
         try:
-            return [_plain(stored, form) for stored, form in zip(near, self._forms(near))]
+            forms = self._forms(near)
         except (ObjectMissing, ObjectTorn):
             # a collector has moved them since the indexes were read
             self.refresh()
-            found = self._catalog.locate([stored.chunk for stored in near])
+            return [self._load_one(stored) for stored in self._catalog.locate([one.chunk for one in near])]
+        return [self._load_one(stored, form) for stored, form in zip(near, forms)]
+
+    def _load_one(self, stored: Stored, form: memoryview | None = None) -> Buffer:
+        """A chunk, from any pack that has it whole."""
         try:
-            return [_plain(stored, self._forms([stored])[0]) for stored in found]
-        except (ObjectMissing, ObjectTorn) as error:
-            where = self._backend.describe()
-            raise ChunkMissing(f"{len(near)} chunks are in no pack any more ({where}): {error}") from None
+            return _plain(stored, self._forms([stored])[0] if form is None else form)
+        except (ChunkDamaged, ObjectMissing, ObjectTorn) as error:
+            if stored.pack not in self._bad:
+                self._bad.add(stored.pack)
+                self.refresh()
+                _log.warning("read from other packs if they have it (`midstep vault check --mend`): %s", error)
+            found = self._elsewhere(stored)
+            if found is not None:
+                return found
+            if isinstance(error, ChunkDamaged):
+                raise
+            where = f"no pack of {self._backend.describe()} any more"
+            raise ChunkMissing(f"{_named(stored)} is in {where}: {error}") from None
+
+    def _elsewhere(self, stored: Stored) -> Buffer | None:
+        for copy in self._catalog.copies(stored.chunk):
+            if copy.pack != stored.pack:
+                with suppress(ChunkDamaged, ObjectMissing, ObjectTorn):
+                    return _plain(copy, self._forms([copy])[0])
+        return None
 
     def _forms(self, near: Sequence[Stored]) -> list[memoryview]:
         """Stored forms of chunks that lie together. ObjectMissing, ObjectTorn."""
