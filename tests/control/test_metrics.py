@@ -41,7 +41,7 @@ def test_a_rate_is_of_two_readings_of_one_proxy() -> None:
 
 
 def test_every_byte_is_counted_once() -> None:
-    """Also what a proxy carried out before its first reading, for a rank that came late, and after a pause."""
+    """Also what a proxy carried out before its first reading, for a late rank, and after a pause."""
     tally = Tally()
     sums = [
         (usage(10.0, 5, reduced_bytes=100), 100),
@@ -53,7 +53,8 @@ def test_every_byte_is_counted_once() -> None:
     for one, total in sums:
         tally.take("a", one, 1, one.at_s)
         assert tally.kept.reduced_bytes == total
-    late = NodeUsage("j-1", 2, 9, 4.0, (RankUsage(0, reduced_bytes=8), RankUsage(1, reduced_bytes=3)))
+    two = (RankUsage(0, reduced_bytes=8), RankUsage(1, reduced_bytes=3))
+    late = NodeUsage("j-1", 2, 9, 4.0, two)
     tally.take("a", late, 2, 4.0)
     tally.take("b", usage(50.0, 9, reduced_bytes=5, epoch=2, source=3), 2, 4.0)
     assert tally.kept.reduced_bytes == 206

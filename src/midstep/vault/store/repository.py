@@ -228,7 +228,7 @@ class Repository:
             if stored.pack not in self._bad:
                 self._bad.add(stored.pack)
                 self.refresh()
-                _log.warning("read from other packs if they have it (`midstep vault check --mend`): %s", error)
+                _log.warning("read from other packs, if they have it (see `vault check --mend`): %s", error)
             found = self._elsewhere(stored)
             if found is not None:
                 return found
