@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from midstep.model.job import CheckpointRule
 
 STEADY_COST = 0.02
+PAUSES = 0.5  # of it: what is stored beside the ranks takes about as much again (`checkpoint-cost`)
 # As if one loss had been seen in so much time: reports of large clusters are between 10 and 60 node-days.
 PRIOR_LOSSES = 1.0
 PRIOR_NODE_S = 20 * 86400.0
@@ -68,8 +69,9 @@ def interval(
     most = _own(asked.max_s, fleet.max_s, FLEET.max_s)
     if best > most:
         best, why = most, "not less often than set"
-    if best < cost_s / STEADY_COST:
-        best, why = cost_s / STEADY_COST, f"so that it costs {STEADY_COST:.0%} of the time"
+    cheapest = cost_s / (STEADY_COST * PAUSES)
+    if best < cheapest:
+        best, why = cheapest, f"so that it costs {STEADY_COST:.0%} of the time"
     return Interval(best, why)
 
 
