@@ -68,6 +68,27 @@ async def test_a_job_runs_to_its_end_and_leaves_only_its_results(fleet: Fleet) -
     await fleet.controller.until_true(lambda: not node.jobs(), lambda: f"{node.jobs()}")
 
 
+async def test_the_ranks_of_a_job_hash_alike_and_jobs_do_not(fleet: Fleet) -> None:
+    """The seed is in every string that was hashed: ranks that have it alike are stored once."""
+    node, command = fleet.node("a"), ("sh", "-c", "echo seed ${PYTHONHASHSEED:-own}")
+    jobs = {
+        "j": JobSpec(command, world_size=2),
+        "k": JobSpec(command, world_size=2),
+        "named": JobSpec(command, world_size=2, env={"PYTHONHASHSEED": "7"}),
+        "alone": JobSpec(command),
+    }
+    said: dict[str, list[str]] = {}
+    for job_id, spec in jobs.items():
+        await run(fleet, node, job_id, spec)
+        ranks = range(spec.world_size)
+        assert [await fleet.controller.until_exit("a", job_id, r) for r in ranks] == [0] * len(ranks)
+        said[job_id] = [line for r in ranks for line in fleet.controller.lines(job_id, r)]
+    for job_id in ("j", "k"):
+        assert len(set(said[job_id])) == 1 and 0 < int(said[job_id][0].split()[1]) < 1 << 32
+    assert said["j"] != said["k"]
+    assert said["named"] == ["seed 7"] * 2 and said["alone"] == ["seed own"]
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [(("sh", "-c", "echo alas; exit 7"), 7, "alas"), (("sh", "-c", "echo ouch; kill -9 $$"), 137, "ouch")],

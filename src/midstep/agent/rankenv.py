@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def rank_environment(
         "GROUP_RANK": str(place.home),
         "OMP_NUM_THREADS": str(spec.threads),
     }
+    if spec.world_size > 1:
+        numbers["PYTHONHASHSEED"] = _hash_seed(job_id)
     own = [path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path]
     injected = {"MIDSTEP_RUN": str(CELL / "run"), "PYTHONPATH": os.pathsep.join([str(config.inject), *own])}
     gpus = gpu_environment(config, place, on_node or (place,))
@@ -41,6 +44,13 @@ def passthrough(config: AgentConfig, spec: JobSpec) -> tuple[str, ...]:
     extra = [config.state_dir, config.vault_dir, config.inject, *([config.criu] if config.criu else [])]
     found = passthrough_for(spec.command, environment, extra)
     return tuple(sorted({*found, *config.passthrough}))
+
+
+def _hash_seed(job_id: str) -> str:
+    """As random as Python's own, but one for all ranks: it is in every string that was ever hashed, and what
+    ranks have alike is stored once."""
+    number = int.from_bytes(hashlib.blake2b(job_id.encode(), digest_size=4).digest(), "big")
+    return str(max(1, number))  # 0 would turn the randomness off
 
 
 def _base(uid: int) -> dict[str, str]:
