@@ -157,7 +157,7 @@ def test_a_node_is_the_same_in_a_larger_fleet() -> None:
 
 
 def test_ours_are_saved_as_often_as_it_pays() -> None:
-    saves: Callable[[Job, int], Saved] = by_midstep(Failures(mtbf_h=1000), Costs(checkpoint_s=10))
+    saves: Callable[[Job, int], Saved] = by_midstep(Failures(mtbf_h=1000), Costs(checkpoint_s=5))
     one, many = saves(JOBS[0], 1), saves(JOBS[0], 100)
     assert one.every_s == 3600  # not less often than each hour, however rare failures are
-    assert many.every_s and 500 < many.every_s < 1000 and many.pause_s == 10
+    assert many.every_s and 500 < many.every_s < 1000 and many.pause_s == 5

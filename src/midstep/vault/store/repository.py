@@ -10,10 +10,8 @@ processes, work on one repository at once (the same chunk may then be stored twi
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +19,14 @@ import numpy as np
 from blake3 import blake3
 
 from midstep.env.ids import Ids, real_ids
-from midstep.vault.backends.base import Backend, Buffer
-from midstep.vault.errors import ChunkDamaged, ChunkMissing, Damaged, ObjectMissing, ObjectTorn, PackDamaged
-from midstep.vault.store import codec, packs
+from midstep.vault.backends.base import Backend
+from midstep.vault.errors import ChunkDamaged, Damaged, ObjectMissing, ObjectTorn, PackDamaged
+from midstep.vault.store import packs
 from midstep.vault.store.budget import MEMORY_BYTES, Budget
 from midstep.vault.store.catalog import Catalog
 from midstep.vault.store.content import ZERO, ChunkId, Content, PackInfo, Progress, Stats, Stored
 from midstep.vault.store.index import PackTable
+from midstep.vault.store.loading import Loader, plain_of
 from midstep.vault.store.reading import Reader
 from midstep.vault.store.writing import Writer
 
@@ -43,7 +42,6 @@ __all__ = [
     "Stored",
     "Writer",
 ]
-_log = logging.getLogger(__name__)
 _PIECE = struct.Struct("<32sI")  # an exported chunk: id, plain length; then the stored form
 
 
@@ -67,7 +65,7 @@ class Repository:
         self._budget = Budget.of(workers, memory_bytes)
         self._catalog = Catalog(backend)
         self._catalog.refresh()
-        self._bad: set[str] = set()  # packs, said once
+        self._loader = Loader(backend, self._catalog)
 
     @property
     def damage(self) -> list[Damaged]:
@@ -98,18 +96,18 @@ class Repository:
         Modes and times are the caller's, and so is bringing them to disk. ChunkMissing, ChunkDamaged (the
         files are then incomplete), OSError.
         """
-        Reader(self._budget, self._catalog.locate, self._load, progress).run(files)
+        Reader(self._budget, self._catalog.locate, self._loader.load, progress).run(files)
 
     def get(self, chunk: ChunkId) -> bytes:
         """A chunk's plain bytes, verified. ChunkMissing; ChunkDamaged names chunk, pack and offset."""
-        return bytes(self._load(self._catalog.locate([chunk]))[0])
+        return bytes(self._loader.load(self._catalog.locate([chunk]))[0])
 
     def export(self, ids: Iterable[ChunkId]) -> Iterator[bytes]:
         """Chunks in their stored form, one a piece, for another repository's `import_`. ChunkMissing."""
         for batch in _near(
             sorted(self._catalog.locate(list(dict.fromkeys(ids))), key=_place), self._budget.fetch
         ):
-            for stored, form in zip(batch, self._forms(batch)):
+            for stored, form in zip(batch, self._loader.forms(batch)):
                 yield _PIECE.pack(stored.chunk, stored.plain) + form
 
     def import_(self, pieces: Iterable[bytes]) -> Stats:
@@ -121,7 +119,7 @@ class Repository:
                     raise ChunkDamaged(f"a piece of {len(piece)} bytes is not an exported chunk")
                 chunk, plain = _PIECE.unpack_from(piece)
                 form = memoryview(piece)[_PIECE.size :]
-                _plain(Stored(chunk, "what was sent", 0, len(form), plain), form)
+                plain_of(Stored(chunk, "what was sent", 0, len(form), plain), form)
                 writer.add_stored(chunk, form[0], form[1:], plain)
             return writer.finish()
 
@@ -159,7 +157,7 @@ class Repository:
             table = self._catalog.table(pack)
         for stored in packs.stored_in(pack, table):
             try:
-                _plain(stored, memoryview(whole)[stored.offset : stored.offset + stored.stored])
+                plain_of(stored, memoryview(whole)[stored.offset : stored.offset + stored.stored])
             except ChunkDamaged as error:
                 found.append(error)
         if not found and packs.pack_name(blake3(whole).digest()) != pack:
@@ -185,8 +183,8 @@ class Repository:
             others = _Without(self._catalog, old | set(doomed))
             with Writer(self._backend, self._budget, self._ids, others) as writer:
                 for batch in _near(sorted(rescued, key=_place), self._budget.fetch):
-                    for stored, form in zip(batch, self._forms(batch)):
-                        _plain(stored, memoryview(form))
+                    for stored, form in zip(batch, self._loader.forms(batch)):
+                        plain_of(stored, memoryview(form))
                         writer.add_stored(stored.chunk, form[0], memoryview(form)[1:], stored.plain)
                 stats = writer.finish()
         self.forget(old)
@@ -209,47 +207,6 @@ class Repository:
         keep = self.whole(pack.name, packs.stored_in(pack.name, pack.table))
         return replace(pack, table=pack.table[np.array(keep, np.bool_)])
 
-    def _load(self, near: Sequence[Stored]) -> list[Buffer]:
-        """Plain bytes of chunks that lie together in a pack, verified. One that is not whole there is read
-        where else it is."""
-        try:
-            forms = self._forms(near)
-        except (ObjectMissing, ObjectTorn):
-            # a collector has moved them since the indexes were read
-            self.refresh()
-            return [self._load_one(stored) for stored in self._catalog.locate([one.chunk for one in near])]
-        return [self._load_one(stored, form) for stored, form in zip(near, forms)]
-
-    def _load_one(self, stored: Stored, form: memoryview | None = None) -> Buffer:
-        """A chunk, from any pack that has it whole."""
-        try:
-            return _plain(stored, self._forms([stored])[0] if form is None else form)
-        except (ChunkDamaged, ObjectMissing, ObjectTorn) as error:
-            if stored.pack not in self._bad:
-                self._bad.add(stored.pack)
-                self.refresh()
-                _log.warning("read from other packs, if they have it (see `vault check --mend`): %s", error)
-            found = self._elsewhere(stored)
-            if found is not None:
-                return found
-            if isinstance(error, ChunkDamaged):
-                raise
-            where = f"no pack of {self._backend.describe()} any more"
-            raise ChunkMissing(f"{_named(stored)} is in {where}: {error}") from None
-
-    def _elsewhere(self, stored: Stored) -> Buffer | None:
-        for copy in self._catalog.copies(stored.chunk):
-            if copy.pack != stored.pack:
-                with suppress(ChunkDamaged, ObjectMissing, ObjectTorn):
-                    return _plain(copy, self._forms([copy])[0])
-        return None
-
-    def _forms(self, near: Sequence[Stored]) -> list[memoryview]:
-        """Stored forms of chunks that lie together. ObjectMissing, ObjectTorn."""
-        begin, last = near[0].offset, near[-1]
-        data = memoryview(self._backend.get(last.pack, begin, last.offset + last.stored - begin))
-        return [data[stored.offset - begin : stored.offset - begin + stored.stored] for stored in near]
-
 
 class _Without:
     """A catalog as a writer sees it that copies chunks out of packs which are to go."""
@@ -264,26 +221,12 @@ class _Without:
         self._catalog.indexed(name, tables)
 
 
-def _plain(stored: Stored, form: memoryview) -> Buffer:
-    try:
-        plain = codec.decode(form, stored.plain)
-    except codec.CodecError as error:
-        raise ChunkDamaged(f"{_named(stored)} cannot be decoded: {error}") from None
-    if blake3(plain).digest() != stored.chunk:
-        raise ChunkDamaged(f"{_named(stored)} is not what was written")
-    return plain
-
-
 def _is_whole(stored: Stored, pack: memoryview) -> bool:
     try:
-        _plain(stored, pack[stored.offset : stored.offset + stored.stored])
+        plain_of(stored, pack[stored.offset : stored.offset + stored.stored])
     except ChunkDamaged:
         return False
     return True
-
-
-def _named(stored: Stored) -> str:
-    return f"chunk {stored.chunk.hex()} ({stored.stored} bytes from {stored.offset} of {stored.pack})"
 
 
 def _place(stored: Stored) -> tuple[str, int]:
