@@ -8,8 +8,10 @@ The ranks are forked from a server that has imported torch, instead of each impo
 with no process group, no thread and no connection, as spawned ones do.
 """
 
+import atexit
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +19,9 @@ import unittest
 
 os.environ.setdefault("BACKEND", "gloo")
 os.environ.setdefault("WORLD_SIZE", "4")
-os.environ.setdefault("TEMP_DIR", tempfile.mkdtemp(prefix="conformance-"))
+if "TEMP_DIR" not in os.environ:  # its ranks run this file as well
+    os.environ["TEMP_DIR"] = tempfile.mkdtemp(prefix="conformance-")
+    atexit.register(shutil.rmtree, os.environ["TEMP_DIR"], ignore_errors=True)
 os.environ.setdefault("DISTRIBUTED_TESTS_DEFAULT_TIMEOUT", "90")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The server that ranks are forked from finds this file as well.
