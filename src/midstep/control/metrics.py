@@ -93,10 +93,11 @@ class Tally:
         kept.at_s = now_s
         if any(_held_bytes(rank) for rank in usage.ranks):
             kept.memory = memory_of([rank for one in self.nodes.values() for rank in one.ranks])
+        reduced_bytes = reduced_since(before, usage)
         if before is not None or self._whole:
-            kept.reduced_bytes += reduced_since(before, usage)
+            kept.reduced_bytes += reduced_bytes
         if before is not None and not before.last and before.source == usage.source:
-            window = window_of(before, usage, kept.counted, now_s)
+            window = window_of(before, usage, kept.counted, now_s, reduced_bytes)
             if window is not None:
                 self._add(window, node)
         return True
@@ -145,8 +146,10 @@ class Tally:
         )
 
 
-def window_of(before: NodeUsage, after: NodeUsage, counted: str, now_s: float) -> Window | None:
-    """What happened between two readings of one source; None: no time has passed."""
+def window_of(
+    before: NodeUsage, after: NodeUsage, counted: str, now_s: float, reduced_bytes: int
+) -> Window | None:
+    """What happened between two readings of one source, so many bytes among it; None: no time has passed."""
     seconds = after.at_s - before.at_s
     if seconds <= 0:
         return None
@@ -165,7 +168,6 @@ def window_of(before: NodeUsage, after: NodeUsage, counted: str, now_s: float) -
         queueing_s += _within(rank.queueing_s - was.queueing_s, idle_s - combining_s)
         rank_s += seconds
     steps = max(0, _steps(after, counted) - _steps(before, counted))
-    reduced_bytes = reduced_since(before, after)
     return Window(
         now_s, seconds, steps, computing_s, reducing_s, waiting_s, queueing_s, rank_s, reduced_bytes
     )

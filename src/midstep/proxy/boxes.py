@@ -80,7 +80,7 @@ class Box:
         self.words[FENCE_WORD] = epoch
         self._arrays = [np.frombuffer(segment, np.uint8) for segment in self._file.segments]
         self.posted_address = self._file.posted_address
-        self._done_address = self._file.done_address
+        self.done_address = self._file.done_address
         self.head = self.words[POSTED_WORD]  # the ring before this is found by scanning the table
         self.groups: dict[int, Group] = {}
 
@@ -163,10 +163,11 @@ class Box:
 
     def wake(self, urgent: bool = False) -> None:
         """Tell the owner that some slots have changed; later, if it is not its turn and it is not urgent."""
-        if self._changed() or urgent:
-            futex.wake(self._done_address)
+        if self.changed() or urgent:
+            futex.wake(self.done_address)
 
-    def _changed(self) -> bool:
+    def changed(self) -> bool:
+        """Note that some slots have changed; whether the owner is to be woken for it now."""
         words = self.words
         words[DONE_WORD] = (words[DONE_WORD] + 1) & 0xFFFFFFFF
         return self.on_wake is None or self.on_wake(self)
@@ -194,7 +195,7 @@ class Box:
 
 def wake_all(boxes: Iterable[Box]) -> None:
     """As ``Box.wake`` for each, with fewer calls."""
-    futex.wake_all([box._done_address for box in boxes if box._changed()])  # pyright: ignore[reportPrivateUsage]
+    futex.wake_all([box.done_address for box in boxes if box.changed()])
 
 
 class Posted(NamedTuple):

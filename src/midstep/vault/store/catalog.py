@@ -88,14 +88,13 @@ class Catalog:
             )
         return there
 
-    def copies(self, chunk: ChunkId) -> Iterator[Stored]:
+    def copies(self, chunk: ChunkId) -> list[Stored]:
         """Every place where a pack that an index names has it."""
-        for name in self._index.packs_with(chunk):
-            yield from (one for one in packs.stored_in(name, self.table(name)) if one.chunk == chunk)
+        return self._index.copies(chunk)
 
     def elsewhere(self, chunk: ChunkId, doomed: set[str]) -> bool:
         """Whether a pack that is not doomed has it."""
-        return any(name not in doomed for name in self._index.packs_with(chunk))
+        return any(copy.pack not in doomed for copy in self._index.copies(chunk))
 
     def tables(self) -> Iterator[PackTable]:
         """Every pack that an index names."""

@@ -20,7 +20,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from midstep.vault.errors import FormatUnknown, IndexDamaged
-from midstep.vault.store.content import ChunkId
+from midstep.vault.store.content import ChunkId, Stored
 from midstep.vault.store.packs import ENTRY, Table, pack_digest, pack_name
 
 FOLDER = "index"
@@ -135,12 +135,12 @@ class _Sorted:
             row += 1
         return -1
 
-    def every(self, wanted: Words) -> list[int]:
-        """The packs of all rows that are of this chunk."""
+    def every(self, wanted: Words) -> Numbers:
+        """All rows that are of this chunk."""
         first = int(np.searchsorted(self.keys, wanted[:1], "left")[0])
         last = int(np.searchsorted(self.keys, wanted[:1], "right")[0])
         same = (self.ids[first:last] == wanted).all(axis=1)
-        return self.numbers[first:last, 0][same].tolist()
+        return self.numbers[first:last][same]
 
 
 class Index:
@@ -191,10 +191,11 @@ class Index:
                 break
         return found.tolist()
 
-    def packs_with(self, chunk: ChunkId) -> list[str]:
-        """All packs that hold it."""
+    def copies(self, chunk: ChunkId) -> list[Stored]:
+        """Every place where it lies."""
         wanted = as_words(chunk)[0]
-        return [self.pack_names[number] for table in self._tables for number in table.every(wanted)]
+        rows: list[list[int]] = [row for table in self._tables for row in table.every(wanted).tolist()]
+        return [Stored(chunk, self.pack_names[pack], at, stored, plain) for pack, at, stored, plain in rows]
 
     def tables(self) -> Iterator[PackTable]:
         """All packs with what is in them, by name."""
