@@ -226,6 +226,23 @@ def test_small_jobs_move_together_to_make_room() -> None:
     assert "moved to make room for big" in world.why(moved[0])
 
 
+def test_who_has_just_begun_is_not_moved_for_others() -> None:
+    """The pause would cost it more than its guarantee leaves it."""
+    world = World(nodes=2, devices=4)
+    for name in ("a", "b", "c", "d", "e", "f"):
+        world.submit(name, 1, PREMIUM)
+    world.ends("d")
+    world.later(600)
+    world.submit("_young", 1, PREMIUM)
+    world.later(400)  # it has settled
+    world.ends("b")
+    world.ends("c")
+    assert world.nodes_of("_young") == world.nodes_of("a") == ("n0",)
+    world.submit("big", 3, PREMIUM)
+    assert world.has("big") == 3
+    assert world.did("_young") == [] and world.nodes_of("_young") == ("n0",) and world.did("a") == ["resize"]
+
+
 def test_draining_moves_shrinks_and_at_last_suspends() -> None:
     world = World(nodes=2)
     world.submit("a", 4)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from midstep.sim.catalogue import PLACEMENTS, POLICIES, prepare
@@ -134,6 +134,7 @@ JOBS = st.lists(
 @pytest.mark.parametrize("policy", list(POLICIES))
 @settings(max_examples=25, deadline=None)
 @given(drawn=JOBS, seed=st.integers(0, 3), placement=st.sampled_from(sorted(PLACEMENTS)))
+@example(drawn=[(0, 2, 3), (0, 2, 11), (1, 0, 16), (1, 1, 3)], seed=0, placement="best-fit")
 def test_whatever_comes_every_job_ends_and_no_time_is_made_up(
     policy: str, drawn: list[tuple[int, int, int]], seed: int, placement: str
 ) -> None:

@@ -33,6 +33,10 @@ class Hand:
             self.settles_s = min(self.settles_s, at_s)
         return at_s <= now_s
 
+    def can_move(self, job: Job, now_s: float) -> bool:
+        """To other nodes, and its guarantee is kept all the same."""
+        return job.can_lack(self._across_s(job), now_s)
+
     def start(
         self, job: Job, floor: Floor, sharing: int, spots: Spots, cause: Cause, now_s: float, slot: int = -1
     ) -> None:
@@ -53,15 +57,10 @@ class Hand:
         self, job: Job, floor: Floor, sharing: int, spots: Spots, cause: Cause, now_s: float, slot: int = -1
     ) -> None:
         """A running job. The spots are free, or its own: its own have been given back to the pool."""
-        costs = self._settings.costs
         across = job.floor is not floor or {place for place, _ in spots} != {p for p, _ in job.spots}
         self._used(job, -job.devices)
         job.settle(now_s)
-        job.since_s = now_s + (
-            costs.resize_across_s + job.snapshot_bytes / costs.bytes_per_s
-            if across
-            else costs.resize_within_s
-        )
+        job.since_s = now_s + (self._across_s(job) if across else self._settings.costs.resize_within_s)
         job.slot = slot
         self._give(job, floor, sharing, spots, now_s)
         self.plan.actions.append(
@@ -90,6 +89,10 @@ class Hand:
         self._used(job, job.devices)
         job.rank, job.review_s = self._judge(job, now_s)
         floor.put(job)
+
+    def _across_s(self, job: Job) -> float:
+        costs = self._settings.costs
+        return costs.resize_across_s + job.snapshot_bytes / costs.bytes_per_s
 
     def _done(self, job: Job, cause: Cause, now_s: float) -> None:
         job.cause, job.moved_s = cause, now_s

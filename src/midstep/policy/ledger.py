@@ -100,3 +100,11 @@ class Job:
         if self.runs and now_s > self.since_s:
             had_s += (now_s - max(begin, self.since_s)) * self.rate
         return had_s / (now_s - begin)
+
+    def can_lack(self, lost_s: float, now_s: float) -> bool:
+        """Its guarantee would be kept if it made no progress for so long now, and then ended: over its life,
+        and over the hour."""
+        lived_s = now_s - self.submit_s
+        of_life = (1.0 - self.tier.guarantee) * (lived_s + lost_s) - (lived_s - self.useful_s(now_s))
+        of_hour = (1.0 - self.tier.guarantee) * HOUR_S - (1.0 - self.fraction(now_s)) * min(lived_s, HOUR_S)
+        return lost_s <= of_life + 1e-9 and lost_s <= of_hour + 1e-9

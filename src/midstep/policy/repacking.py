@@ -40,7 +40,7 @@ class Repacking:
 
     def clear(self, job: Job, floor: Floor, now_s: float) -> bool:
         """Move away whoever can, from the nodes where the least is in the way. Whether all could."""
-        pool, nodes = floor.pool, in_the_way(floor, job)
+        pool, nodes = floor.pool, in_the_way(floor, job, self._hand, now_s)
         for place, _ in nodes:
             pool.close(place)
         # Those that move are smaller than the job, and so are those that these move in turn: so it ends.

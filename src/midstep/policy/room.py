@@ -1,5 +1,6 @@
 """Making room by moving others: live migration of small jobs off a node, so that a larger one finds its
-devices together. Nobody loses any devices by it; those who move pause for a moment."""
+devices together. Nobody loses any devices by it; those who move pause for a moment, and one whose guarantee
+would not be kept over that pause (it has just begun, or has been moved often) moves last of all, or not."""
 
 from __future__ import annotations
 
@@ -23,37 +24,44 @@ def make_room(
     if devices > pool.free or devices > pool.largest:
         return None
     for place in _roomy(floor, devices):
-        movers = _movers(floor, place, devices - pool.left[place], now_s - settle_s)
+        able = [
+            other
+            for other in floor.on.get(place, ())
+            if _movable(other) and other.moved_s <= now_s - settle_s and hand.can_move(other, now_s)
+        ]
+        movers = _fewest(able, devices - pool.left[place])
         if movers and _move_away(floor, place, movers, job, hand, now_s):
             return [(place, devices)]
     return None
 
 
-def in_the_way(floor: Floor, job: Job) -> list[tuple[int, list[Job]]]:
-    """As many nodes as a job needs, those where the fewest devices have to be left by others that rank before
-    spare capacity, and who these are: all smaller than the job. Empty: there are not so many such nodes."""
+def in_the_way(floor: Floor, job: Job, hand: Hand, now_s: float) -> list[tuple[int, list[Job]]]:
+    """As many nodes as a job needs, those where the fewest have to move at the cost of their own guarantee,
+    and then the fewest devices have to be left by others that rank before spare capacity, and who these are:
+    all smaller than the job. Empty: there are not so many such nodes."""
     pool, devices = floor.pool, job.ask.devices
     each = min(devices, pool.largest)
-    found: list[tuple[int, int, list[Job]]] = []
+    found: list[tuple[int, int, int, list[Job]]] = []
     for place, size in enumerate(pool.sizes):
         if not each or size < each or pool.closed[place]:
             continue
         owed = [other for other in floor.on.get(place, ()) if other is not job and other.rank < SPARE * BAND]
-        movers = _enough(owed, sum(floor.at(other, place) for other in owed) - (size - each), each)
+        able = [(hand.can_move(it, now_s), it) for it in owed if _movable(it) and it.devices < each]
+        movers = _enough(able, sum(floor.at(other, place) for other in owed) - (size - each))
         if movers is not None:
-            found.append((sum(mover.devices for mover in movers), place, movers))
+            at_cost = sum(not can for can, _ in movers)
+            found.append((at_cost, sum(it.devices for _, it in movers), place, [it for _, it in movers]))
     count = -(-devices // each) if each else 0
-    found.sort(key=lambda item: item[:2])
-    return [(place, movers) for _, place, movers in found[:count]] if len(found) >= count else []
+    found.sort(key=lambda item: item[:3])
+    return [(place, movers) for *_, place, movers in found[:count]] if len(found) >= count else []
 
 
-def _enough(owed: list[Job], needed: int, below: int) -> list[Job] | None:
-    """Of these, such as have so many devices together, the largest first."""
-    movers: list[Job] = []
-    able = [job for job in owed if _movable(job) and job.devices < below]
-    for job in sorted(able, key=lambda job: (-job.devices, job.ask.job_id)):
+def _enough(able: list[tuple[bool, Job]], needed: int) -> list[tuple[bool, Job]] | None:
+    """Of these, such as have so many devices together: those that can move first, of them the largest."""
+    movers: list[tuple[bool, Job]] = []
+    for can, job in sorted(able, key=lambda it: (not it[0], -it[1].devices, it[1].ask.job_id)):
         if needed > 0:
-            movers.append(job)
+            movers.append((can, job))
             needed -= job.devices
     return movers if needed <= 0 else None
 
@@ -76,9 +84,8 @@ def _roomy(floor: Floor, devices: int) -> list[int]:
     return found
 
 
-def _movers(floor: Floor, place: int, needed: int, settled_s: float) -> list[Job]:
-    """The fewest that have so many devices there, all of their own, and may move."""
-    able = [job for job in floor.on.get(place, ()) if _movable(job) and job.moved_s <= settled_s]
+def _fewest(able: list[Job], needed: int) -> list[Job]:
+    """Such as have so many devices together."""
     able.sort(key=lambda job: (job.snapshot_bytes, -job.devices, job.ask.job_id))
     chosen: list[Job] = []
     for job in able:

@@ -45,8 +45,8 @@ class Books:
             record.rate *= self._saved(record).share
         record.since_s = now_s + overhead_s
         record.lost_device_s += overhead_s * grant.devices * grant.milli / MILLI
-        work_s = record.left_s if record.rate == 1.0 else math.ceil(record.left_s / record.rate - 1e-9)
-        record.ends_s = int(record.since_s + work_s) + self._policy.end_lag_s
+        record.done_s = record.since_s + record.left_s / record.rate + self._policy.end_lag_s
+        record.ends_s = math.ceil(record.done_s - 1e-9)
         if self._terms.watch:
             self._terms.watch.taken(record.job, grant)
 

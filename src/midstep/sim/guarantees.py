@@ -3,7 +3,9 @@
 Over a sliding hour: in any hour a job may lack `1 - guarantee` of it, of the time since its submission and
 until its end; what it gets is its progress (its rate: half of the devices, half of it), and what is done
 again was not progress. A job that lives for less than an hour is held to the same allowance. Over its life:
-its duration over the time from submission to end, whatever its length; no allowance.
+its duration over the time from submission to the end of its work, whatever its length; no allowance. (The
+second of the clock in which it ends, and for whose rest it holds its devices, is not its life: of a job of
+twenty seconds that would be a twentieth.)
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def kept(outcome: Outcome) -> tuple[dict[str, Kept], dict[str, list[Shortfall]]]
 
 def life(record: Record) -> float:
     """The GPU fraction over a job's life."""
-    return record.job.duration_s / record.jct_s if record.jct_s else 1.0
+    life_s = record.done_s - record.job.submit_s
+    return record.job.duration_s / life_s if record.jct_s else 1.0
 
 
 def hour_fraction(record: Record) -> float:

@@ -17,7 +17,8 @@ Stretch = tuple[int, float, float]
 @dataclass(slots=True)
 class Record:
     """One job. ``left_s``: work that is left, in seconds at rate 1, as of ``since_s``; from then on it
-    shrinks, while the job has devices. ``ends_s``: when that comes to its end, if nothing changes."""
+    shrinks, while the job has devices. ``done_s``: when that comes to its end, if nothing changes;
+    ``ends_s``: the same, and devices are held for whole seconds."""
 
     job: Job
     left_s: float
@@ -25,6 +26,7 @@ class Record:
     rate: float = 1.0
     since_s: int = NEVER  # the present stretch makes progress from here on
     granted_s: int = NEVER  # the present stretch began
+    done_s: float = NEVER
     ends_s: int = NEVER
     first_s: int = NEVER
     end_s: int = NEVER
