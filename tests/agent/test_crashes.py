@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 
 import pytest
 
 from midstep.agent.faults import POINTS
 from midstep.model.job import JobSpec, SnapshotRef
-from midstep.model.phase import Goal, JobOnNode, Phase
+from midstep.model.phase import Fault, Goal, JobOnNode, Phase
 from midstep.vault.snapshots import Snapshots
 from tests.agent.conftest import Fleet
 from tests.agent.harness import NodeBox, assignment, criu, peers
 from tests.agent.test_agent import counting, go_away, lines, run
+from tests.agent.test_dump_fails import inits
 
 pytestmark = [
     pytest.mark.fleet,
@@ -86,6 +88,24 @@ async def test_during_a_dump(fleet: Fleet, point: str) -> None:
     assert failed.failure is not None and failed.failure.intact
     assert not list((fleet.vaults["north"] / "snapshots").iterdir())
     await finish(fleet, node, spec, 2)
+
+
+async def test_a_node_dies_during_a_dump(fleet: Fleet) -> None:
+    """Its ranks with its agent: they are lost, and a job whose other ranks ran on has no use for new ones."""
+    node, spec = fleet.node("a", crash_at="dump.dump:before"), counting(COUNT)
+    await run(fleet, node, "j", spec)
+    await lines(fleet, "j", 5)
+    await fleet.controller.want("a", assignment("j", 1, Goal.DUMP, spec, "a", target="s-1"))
+    assert await node.died() == -9, node.words()
+    for pid in inits(node):
+        os.kill(pid, signal.SIGKILL)
+    node.start()
+    lost = await fleet.controller.until("a", "j", 1, Phase.FAILED)
+    assert lost.failure is not None and not lost.failure.intact and lost.failure.fault is Fault.NODE
+    await fleet.controller.want("a", assignment("j", 2, Goal.HOLD, spec, "a", adopt=True))
+    lost = await fleet.controller.until("a", "j", 2, Phase.FAILED)
+    assert lost.failure is not None and "has not got the job's ranks" in lost.failure.message
+    await finish(fleet, node, spec, 3)
 
 
 async def dumped(fleet: Fleet, node: NodeBox, spec: JobSpec) -> tuple[SnapshotRef, dict[str, str]]:

@@ -96,16 +96,24 @@ async def test_a_rank_killed_with_its_namespace_is_lost_not_ended(fleet: Fleet) 
     node, spec = fleet.node("a", with_criu=False), counting(100000)
     await run(fleet, node, "j", spec)
     await lines(fleet, "j", 5)
+    for pid in inits(node):
+        os.kill(pid, signal.SIGKILL)
+    lost = await fleet.controller.until("a", "j", 1, Phase.FAILED)
+    assert lost.failure is not None and lost.failure.fault is Fault.NODE and not lost.failure.intact
+    assert "were killed from outside" in lost.failure.message
+
+
+def inits(node: NodeBox) -> list[int]:
+    """PID 1 of each of a node's ranks."""
+    found: list[int] = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
             if b"midstep-init" in words and os.path.samefile(
                 f"/proc/{pid}/root/run/midstep/node", node.state
             ):
-                os.kill(int(pid), signal.SIGKILL)
-    lost = await fleet.controller.until("a", "j", 1, Phase.FAILED)
-    assert lost.failure is not None and lost.failure.fault is Fault.NODE and not lost.failure.intact
-    assert "were killed from outside" in lost.failure.message
+                found.append(int(pid))
+    return found
 
 
 def _log(node: NodeBox) -> Path:

@@ -96,6 +96,11 @@ class ModelNode:
             else:
                 self._lack(order, replace(entry, ranks=tuple(sorted(here))), cut)
             return
+        never_ran = entry is not None and not entry.alive and entry.phase in (Phase.HELD, Phase.PROXY_LOST)
+        if order.adopt and not never_ran:
+            lost = Failure("reconnect", "the ranks are not here", Fault.NODE, intact=False)
+            self._fail(order, entry, lost)
+            return
         if cut in self.damaged:
             self._spoilt(order, cut)
             return
@@ -174,6 +179,17 @@ class ModelNode:
             tried=(order.epoch, order.goal),
             ranks=_ranks(order) or entry.ranks,
         )
+
+    def restart(self) -> None:
+        """As a machine that was switched off and on: records are there, processes are not."""
+        for job_id, entry in self.jobs.items():
+            if entry.phase in (Phase.GONE, Phase.FAILED) or not entry.alive:
+                continue
+            gone = replace(entry, alive=False, running=False, made=None)
+            if entry.phase is not Phase.DUMPED:
+                lost = Failure("run", "the ranks went with the node", Fault.NODE, intact=False)
+                gone = replace(gone, phase=Phase.FAILED, failure=lost, tried=None)
+            self.jobs[job_id] = gone
 
     def lose_proxies(self) -> None:
         """Our processes beside the ranks are killed."""

@@ -23,6 +23,7 @@ from midstep.engine.events import (
     ResumeAsked,
     SuspendAsked,
 )
+from midstep.engine.orders import desired
 from midstep.engine.record import Intent
 from midstep.model.job import NodePlace, Placement, RankPlace
 from midstep.model.lifecycle import TABLE, JobState, Stage, Trigger
@@ -277,6 +278,18 @@ CASES: list[Case] = [
         lambda: Play(1).placed("a").reports("a", Phase.PROXY_LOST),
         Stage.HOLDING,
         JobState.STARTING,
+    ),
+    (
+        "ranks lost while they are to be adopted",
+        lambda: running().reports("a", Phase.PROXY_LOST).fails("b", "reconnect", intact=False),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
+    ),
+    (
+        "a launch was cut off",
+        lambda: Play(1).placed("a").all(Phase.HELD).fails("a", "launch", Fault.TRANSIENT, intact=False),
+        Stage.RELEASING,
+        JobState.RECONNECTING,
     ),
     (
         "proxy lost while joining",
@@ -588,6 +601,15 @@ CASES: list[Case] = [
 def test_where_events_lead(story: Callable[[], Play], stage: Stage, shown: JobState) -> None:
     play = story()
     assert (play.record.stage, play.record.shown) == (stage, shown), "\n".join(play.record.story)
+
+
+def test_only_what_has_run_is_adopted() -> None:
+    """A node that lacks it must not start it anew beside ranks that ran on."""
+    play = Play(2).placed("a", "b")
+    assert not any(order.adopt for order in desired(play.record).values())
+    play.all(Phase.HELD).all(Phase.RUNNING).reports("a", Phase.PROXY_LOST)
+    assert [order.adopt for order in desired(play.record).values()] == [True, True]
+    assert not any(order.adopt for order in desired(resuming().record).values())
 
 
 def test_the_cases_take_every_edge_of_the_table() -> None:

@@ -234,6 +234,12 @@ class Fleet(RuleBasedStateMachine):
     def lose_proxies(self, name: str) -> None:
         self.nodes[name].lose_proxies()
 
+    @rule(name=NODES, reports=st.booleans())
+    def restart_a_node(self, name: str, reports: bool) -> None:
+        self.nodes[name].restart()
+        if reports:
+            self.report(name)
+
     @precondition(lambda self: self.records)
     @rule(
         name=NODES, number=st.integers(0, 2), rank=st.integers(0, 3), code=st.sampled_from([0, 0, 0, 1, 137])

@@ -2,7 +2,8 @@
 newest checkpoint, and its output, its files and its weights are those of the undisturbed run.
 
 Buys: checkpoints of running jobs, recovery and the fence, with real processes. `make test` loses a rank;
-`make soak` nodes, a region, snapshots and controllers.
+`make soak` nodes, a region, snapshots and controllers. SEED in the environment repeats the
+moments that are drawn.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,6 +26,7 @@ from tests.fleet.harness import Fleet, MakeFleet
 
 LOSSES = (Path(__file__).parent / "kinds" / "losses.py").read_text()
 FEW, MANY = "160", "600"
+SEED = int(os.environ.get("SEED", time.time_ns() % 100_000))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +159,29 @@ def test_a_node_dies_and_is_there_again(lossy: Fleet) -> None:
             send(inhabitant.identity, signal.SIGKILL)
     recovered(lossy, job, 1)
     assert_as_undisturbed(lossy, job, FEW)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("devices", [1, 2], ids=["from-two-to-one", "from-one-to-two"])
+@pytest.mark.parametrize("place", [0, 1], ids=["first-node", "second-node"])
+def test_a_node_dies_in_a_resize(lossy: Fleet, place: int, devices: int) -> None:
+    """At a moment that is drawn, the node that a rank leaves or goes to. No half placement is left: the job
+    goes on from its checkpoint, or where it was, or with its new size, and its digits are the same."""
+    job = start(lossy, FEW)
+    nodes = [node_of(lossy, job, rank) for rank in (0, 1)]
+    if devices == 2:
+        lossy.resize(job, 1)
+    checkpoint(lossy, job)
+    lossy.until_logs(job, "step 30 ")
+    with lossy.client() as client:
+        client.resize(job.job_id, devices)
+    time.sleep(Random(SEED + 2 * place + devices).uniform(0.0, 0.6))
+    for inhabitant in inhabitants(lossy.paths):
+        if inhabitant.node == nodes[place]:
+            send(inhabitant.identity, signal.SIGKILL)
+    assert_as_undisturbed(lossy, job, FEW)
+    assert not [i for node in nodes for i in rank_processes(lossy, node)], f"SEED={SEED}"
+    lossy.until_connected(6)
 
 
 @pytest.mark.soak

@@ -166,7 +166,7 @@ class Keeper:
     async def _make(self, move: Move) -> None:
         wanted = self.wanted
         if move is Move.REFUSE:
-            words = "this node has nothing of the job under this epoch"
+            words = "this node has not got the job's ranks: they were killed from outside, or with the node"
             self._refused = Failure("reconnect", words, Fault.NODE, intact=False)
             return
         if move is Move.FENCE:

@@ -6,6 +6,7 @@
 | | the same ranks, no source or stopped at the source's cut | ADOPT |
 | | some of the homes placed here, stopped at the source's cut | CHANGE (others end, or are restored) |
 | | anything else | CLEAR, then HOLD |
+| HOLD of ranks that have run on | nothing, or not all of them | REFUSE (they are lost: back to a snapshot) |
 | RUN | HELD | START |
 | | DUMPED, FAILED and intact (ranks stopped or running), proxy there | RESUME |
 | | the same, proxy gone | LOSE: say so, a new epoch is needed |
@@ -87,7 +88,8 @@ def _may_run(entry: JobEntry) -> bool:
 
 def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:
     if entry is None or (entry.phase is Phase.GONE and entry.epoch < wanted.epoch):
-        return Move.HOLD
+        return Move.REFUSE if wanted.adopt else Move.HOLD
+    never_ran = entry.phase in (Phase.HELD, Phase.PROXY_LOST) and not entry.processes and not entry.exits
     if entry.epoch == wanted.epoch:
         return Move.NOTHING
     if _whole(entry, live, wanted):
@@ -96,6 +98,8 @@ def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:
             return Move.ADOPT
         if here & there and wanted.source is not None:
             return Move.CHANGE
+    if wanted.adopt and not never_ran:
+        return Move.REFUSE
     return Move.CLEAR if live.alive or live.files or live.proxy else Move.HOLD
 
 

@@ -6,7 +6,7 @@
 | HOLDING | everything of it is removed | FAILED (transient) |
 | HELD, RUNNING | nothing; the proxy died with the agent | PROXY_LOST |
 | STARTING | unrecorded ranks are found; if some were never started, all are ended | PROXY_LOST or FAILED |
-| DUMPING | CRIU is waited for, the ranks go on, the partial files go | FAILED, intact |
+| DUMPING | CRIU is waited for, the ranks go on, the partial files go | FAILED, intact unless ranks are gone |
 | others | nothing | the same |
 """
 
@@ -114,9 +114,12 @@ async def _undo_dump(job: Job) -> None:
             frozen = await blocking(partial(freeze.freeze, ranks, deadline_s("freeze")))
             job.save(frozen=frozen.to_json())
         await roll_back(job)
+        job.take_exits([p for p in entry.processes.values() if not launch.alive(p)])
     except (drivers.DriverError, OSError, StepFailed) as error:
         _log.warning("job %s: the interrupted dump is not undone: %s", entry.job_id, error)
         intact = False
+    if job.entry.phase is Phase.FAILED:
+        return  # ranks went with the agent
     _interrupted(job, Goal.DUMP, "dump", intact=intact, target=entry.target)
 
 

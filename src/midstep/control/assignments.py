@@ -19,6 +19,7 @@ def assignment(order: Order, nodes: Mapping[str, Node], log_bytes: dict[int, int
         place=order.place,
         peers=tuple(PeerAddress(p.index, nodes[p.node].address, p.port, p.ranks) for p in order.peers),
         source=order.source,
+        adopt=order.adopt,
         target=order.target,
         keep=order.keep,
         store=order.store,

@@ -32,6 +32,7 @@ class Order:
     place: NodePlace
     peers: tuple[Peer, ...] = ()
     source: SnapshotRef | None = None
+    adopt: bool = False  # HOLD: the ranks have run on; they are here, or the job has lost them
     target: str | None = None
     store: dict[str, str] = field(default_factory=dict[str, str])
     collect: bool = False
@@ -57,7 +58,7 @@ def _order(record: JobRecord, goal: Goal, place: NodePlace) -> Order:
         case Goal.HOLD:
             store = record.store if record.part is None else record.cut_store
             leads = place.index == 0 and record.source is not None
-            return replace(base, source=record.source, store=store if leads else {})
+            return replace(base, source=record.source, adopt=record.ran, store=store if leads else {})
         case Goal.RUN:
             storing = record.storing.snapshot_id if record.storing else None
             return replace(base, peers=record.peers, target=storing)

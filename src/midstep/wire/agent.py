@@ -43,6 +43,7 @@ class Assignment:
     place: NodePlace
     peers: tuple[PeerAddress, ...] = ()  # RUN: all the job's nodes, this one included
     source: SnapshotRef | None = None  # HOLD: restore from it; None: start anew (or adopt what is here)
+    adopt: bool = False  # HOLD: never start anew: the job's other ranks are in the middle of their work
     target: str | None = None  # DUMP: the snapshot's id; RUN: of the one whose part is to be stored meanwhile
     keep: bool = False  # DUMP: the processes will go on, so the part may be made in memory
     store: dict[str, str] = field(default_factory=dict[str, str])  # HOLD on the leader: key -> base64 value
