@@ -1,4 +1,4 @@
-"""An archiver is given its share when somebody waits, all its threads, and those that it starts later."""
+"""An archiver is given its share when somebody waits, all its threads and processes, also later ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.vault.archive.harness import SOURCE
 
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
 _PROGRAM = """
-import os, sys, threading
+import os, subprocess, sys, threading
 from midstep.vault.archive.priority import be_modest, in_nobodys_way
 
 def say():
@@ -24,6 +24,7 @@ def say():
 be_modest()
 wait = threading.Event()
 threading.Thread(target=wait.wait, daemon=True).start()
+helper = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # ends with us
 with in_nobodys_way():
     say()
 say()
@@ -35,7 +36,13 @@ os._exit(0)
 
 
 def nices(pid: int) -> set[int]:
-    return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
+    """Of its threads and of its children."""
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    assert children
+    return {
+        os.getpriority(os.PRIO_PROCESS, int(number)) for number in (*(it.name for it in tasks), *children)
+    }
 
 
 def session_nice(pid: int) -> int | None:

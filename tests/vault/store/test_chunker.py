@@ -18,6 +18,7 @@ from midstep.vault.store.chunker import (
     Cut,
     Cutter,
     Digests,
+    fine_ends,
     line_digests,
     pieces,
 )
@@ -140,22 +141,33 @@ def heap(seed: int, nbytes: int) -> bytes:
     return np.random.default_rng(seed).integers(0, 10**6, nbytes // 8, np.uint64).tobytes()
 
 
+def cut_finer(chunk: memoryview) -> list[memoryview]:
+    return pieces(chunk, fine_ends(line_digests(chunk)))
+
+
 @given(st.integers(0, 300_000), st.integers(0, 100))
 def test_pieces_are_the_chunk_and_not_too_small(nbytes: int, seed: int) -> None:
     chunk = memoryview(heap(seed, nbytes) + bytes(nbytes % 8))
-    found = pieces(chunk)
+    found = cut_finer(chunk)
     assert b"".join(found) == chunk
     assert all(PAGE <= len(piece) <= 17 * PAGE for piece in found) or len(found) == 1
+
+
+@given(st.integers(1, 3000), st.integers(0, 50))
+def test_pieces_are_the_same_wherever_a_chunk_lies(before: int, seed: int) -> None:
+    chunk, front = heap(seed, 128 << 10), heap(seed + 1000, before * LINE)
+    ends = fine_ends(np.concatenate((line_digests(front), line_digests(chunk))))
+    assert pieces(memoryview(chunk), ends, before) == cut_finer(memoryview(chunk))
 
 
 def test_a_byte_that_changes_in_a_heap_costs_one_piece() -> None:
     old = heap(1, 256 << 10)
     new = bytearray(old)
     new[100_000] ^= 1
-    fresh = set(map(bytes, pieces(memoryview(new)))) - set(map(bytes, pieces(memoryview(old))))
+    fresh = set(map(bytes, cut_finer(memoryview(new)))) - set(map(bytes, cut_finer(memoryview(old))))
     assert sum(map(len, fresh)) <= 2 * 17 * PAGE
 
 
 def test_tensors_are_not_cut_finer() -> None:
     chunk = memoryview(np.random.default_rng(1).standard_normal(40_000).astype(np.float32).tobytes())
-    assert pieces(chunk) == [chunk]
+    assert cut_finer(chunk) == [chunk]

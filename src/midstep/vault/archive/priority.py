@@ -40,15 +40,18 @@ def in_nobodys_way() -> Generator[None]:
 
 
 def _set_all(pid: int, nice: int, io: int) -> None:
-    """Each thread has a priority of its own, and those that it starts begin with it."""
+    """Each thread has a priority of its own, and those that it starts begin with it; so have processes."""
     _weigh_session(pid, nice)
     libc, number = ctypes.CDLL(None), _IOPRIO_SET.get(os.uname().machine)
     with contextlib.suppress(OSError):
-        for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread, nice)
+                os.setpriority(os.PRIO_PROCESS, int(thread), nice)
             if number:
-                libc.syscall(number, 1, thread, io)  # a kernel that refuses: the processor's share holds
+                libc.syscall(number, 1, int(thread), io)  # a kernel that refuses: the processor's share holds
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as children:
+                for child in children.read().split():
+                    _set_all(int(child), nice, io)
 
 
 def _weigh_session(pid: int, nice: int) -> None:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 MEMORY_BYTES = 256 << 20
 _LEAST = 32 << 20
 _MIB = 1 << 20
+_BLOCK = 2 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,7 @@ class Budget:
     workers: int
     pack: int
     uploads: int  # packs written at a time
-    block: int
-    blocks: int
+    block: int  # of a file: read at a time, by each worker
     fetch: int  # a read from the backend takes about so many
 
     @classmethod
@@ -33,13 +33,12 @@ class Budget:
         if memory_bytes < _LEAST:
             raise ValueError(f"memory_bytes is {memory_bytes}; a repository needs {_LEAST} (32 MiB) at least")
         workers = max(1, workers or len(os.sched_getaffinity(0)))
-        block = min(2 * _MIB, memory_bytes // 32)
+        block = min(_BLOCK, memory_bytes // 32)
         return cls(
-            workers,
+            min(workers, memory_bytes // 4 // block),
             pack=min(16 * _MIB, memory_bytes // 16),
             uploads=4,
             block=block,
-            blocks=max(2, min(2 * workers + 2, memory_bytes // 4 // block)),
             fetch=min(4 * _MIB, memory_bytes // 64),
         )
 

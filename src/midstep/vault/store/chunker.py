@@ -33,8 +33,7 @@ _RARE = 16 * PAGE_LINES  # one line in so many may end a chunk: 96 KiB on averag
 _THRESHOLD = np.uint64(2**64 - 2**64 // _RARE)
 _FINE_LEAST, _FINE_MOST, _FINE_RARE = PAGE_LINES, 16 * PAGE_LINES, 4 * PAGE_LINES  # 20 KiB on average
 _FINE_THRESHOLD = np.uint64(2**64 - 2**64 // _FINE_RARE)
-_SAMPLE, _HEAP_ZEROS = 97, 0.15  # one byte in so many is looked at; of a heap's more than this share are 0
-_IN_CACHE_LINES = 4 * 1024
+_SAMPLE, _HEAP_ZEROS = 389, 0.15  # one byte in so many is looked at; of a heap's more than this share are 0
 _MIX, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 Digests = NDArray[np.uint64]
@@ -62,34 +61,40 @@ def line_digests(data: Buffer) -> Digests:
     return np.concatenate((_digests(lines), rest[: -(-tail // LINE)]))
 
 
-def pieces(chunk: memoryview) -> list[memoryview]:
-    """What a chunk is stored as: in one piece, or in smaller ones if it looks like a heap."""
+def fine_ends(digests: Digests) -> list[int]:
+    """The lines that a piece of a heap may end with."""
+    return np.flatnonzero(digests >= _FINE_THRESHOLD).tolist()
+
+
+def pieces(chunk: memoryview, ends: list[int], first: int = 0) -> list[memoryview]:
+    """What a chunk is stored as: in one piece, or in smaller ones if it looks like a heap. `ends`: fine ones
+    of the lines around, `first`: which of them is the chunk's first."""
     if len(chunk) <= _FINE_LEAST * LINE or not _is_heap(chunk):
         return [chunk]
-    lines = np.frombuffer(chunk, np.uint64, len(chunk) // LINE * (LINE // 8)).reshape(-1, LINE // 8)
-    ends: list[int] = np.flatnonzero(_mixed(lines) >= _FINE_THRESHOLD).tolist()
+    lines = len(chunk) // LINE
     found: list[memoryview] = []
     start = at = 0
-    while start < len(lines):
-        at = bisect_left(ends, start + _FINE_LEAST - 1, at)
-        end = ends[at] + 1 if at < len(ends) else len(lines)
+    while start < lines:
+        at = bisect_left(ends, first + start + _FINE_LEAST - 1, at)
+        end = ends[at] + 1 - first if at < len(ends) else lines
         end = min(end, start + _FINE_MOST)
-        if len(lines) - end < _FINE_LEAST:
-            end = len(lines)
-        found.append(chunk[start * LINE : end * LINE if end < len(lines) else len(chunk)])
+        if lines - end < _FINE_LEAST:
+            end = lines
+        found.append(chunk[start * LINE : end * LINE if end < lines else len(chunk)])
         start = end
     return found
 
 
 def _is_heap(chunk: memoryview) -> bool:
-    sample = np.frombuffer(chunk, np.uint8)[::_SAMPLE]
-    return len(sample) - int(np.count_nonzero(sample)) > _HEAP_ZEROS * len(sample)
+    sample = np.frombuffer(chunk, np.uint8)[::_SAMPLE].tobytes()
+    return sample.count(0) > _HEAP_ZEROS * len(sample)
 
 
 def _digests(lines: NDArray[np.uint64]) -> Digests:
     mixed = _mixed(lines)
     pages = mixed.reshape(-1, PAGE_LINES)
-    for page in np.flatnonzero((pages == 1).all(axis=1)).tolist():
+    likely = np.flatnonzero(pages[:, 0] == 1)
+    for page in likely[(pages[likely] == 1).all(axis=1)].tolist():
         if not lines[page * PAGE_LINES : (page + 1) * PAGE_LINES].any():
             pages[page] = 0
     return mixed
@@ -98,13 +103,11 @@ def _digests(lines: NDArray[np.uint64]) -> Digests:
 def _mixed(lines: NDArray[np.uint64]) -> Digests:
     # Two of the eight words are enough, and run at the speed of memory: equal lines decide equally, and that
     # is all it is for.
-    mixed = np.empty(len(lines), np.uint64)
-    for at in range(0, len(lines), _IN_CACHE_LINES):  # the second word is then there already
-        part, out = lines[at : at + _IN_CACHE_LINES], mixed[at : at + _IN_CACHE_LINES]
-        np.multiply(part[:, 2], _MIX, out=out)
-        out ^= part[:, 5]
-        out *= _STIR  # its upper bits, which decide, depend on all of both words
-        out |= np.uint64(1)
+    # A few long operations: between them, threads take turns.
+    mixed = np.multiply(lines[:, 2], _MIX)
+    mixed ^= lines[:, 5]
+    mixed *= _STIR  # its upper bits, which decide, depend on all of both words
+    mixed |= np.uint64(1)
     return mixed
 
 
@@ -114,6 +117,7 @@ class Cutter:
 
     def __init__(self) -> None:
         self.start = 0  # the first line that is not in a cut yet; at most CARRY_LINES are not
+        self.fine: list[int] = []  # fine ends, counted from the first line of the last cuts
         self._held: Digests = np.empty(0, np.uint64)
         self._in_zeros = False  # the last cut is of zeros: those that follow at once belong to it
 
@@ -126,6 +130,7 @@ class Cutter:
         """A hole: at least ZERO_LINES lines of zeros that nobody has to look at."""
         pending = np.trim_zeros(self._held, "b")
         run = len(self._held) - len(pending) + lines
+        self.fine = []
         cuts = self._take(pending, last=True) if len(pending) else []
         cuts.append(Cut(self.start, self.start + run, zero=True))
         self.start, self._in_zeros = self.start + run, True
@@ -139,12 +144,14 @@ class Cutter:
     def _take(self, lines: Digests, *, last: bool) -> list[Cut]:
         origin, at = self.start, 0
         cuts: list[Cut] = []
+        fine = np.flatnonzero(lines >= _FINE_THRESHOLD)
+        self.fine, ends = fine.tolist(), fine[lines[fine] >= _THRESHOLD].tolist()
         for begin, end in self._zero_runs(lines):
-            cuts += (Cut(origin + a, origin + b) for a, b in _cut(lines, at, begin, closed=True))
+            cuts += (Cut(origin + a, origin + b) for a, b in _cut(lines, ends, at, begin, closed=True))
             cuts.append(Cut(origin + begin, origin + end, zero=True))
             at = end
         certain = len(lines) if last else _without_zeros(lines, at)
-        for a, b in _cut(lines, at, certain, closed=last):
+        for a, b in _cut(lines, ends, at, certain, closed=last):
             cuts.append(Cut(origin + a, origin + b))
             at = b
         if cuts:
@@ -170,16 +177,17 @@ def _without_zeros(lines: Digests, at: int) -> int:
     return begin + int(data[-1]) + 1 if len(data) else begin
 
 
-def _cut(lines: Digests, start: int, stop: int, *, closed: bool) -> Iterator[tuple[int, int]]:
-    """Chunks of lines[start:stop], which hold no long run of zeros. `closed`: nothing follows, so the rest is
-    a chunk, however small."""
-    ends: list[int] = np.flatnonzero(lines[start:stop] >= _THRESHOLD).tolist()
-    base, at = start, 0
+def _cut(
+    lines: Digests, ends: list[int], start: int, stop: int, *, closed: bool
+) -> Iterator[tuple[int, int]]:
+    """Chunks of lines[start:stop], which hold no long run of zeros. `ends`: lines that may end a chunk.
+    `closed`: nothing follows, so the rest is a chunk, however small."""
+    at = 0
     while start < stop:
         first, last = start + MIN_LINES - 1, start + MAX_LINES - 1
-        at = bisect_left(ends, first - base, at)
-        if at < len(ends) and ends[at] + base <= last:
-            end = ends[at] + base + 1
+        at = bisect_left(ends, first, at)
+        if at < len(ends) and ends[at] <= min(last, stop - 1):
+            end = ends[at] + 1
         elif last < stop:
             window = lines[first : last + 1]
             end = last + 1 - int(np.argmax(window[::-1]))

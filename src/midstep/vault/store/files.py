@@ -11,56 +11,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from midstep.vault.store.budget import Pool
 from midstep.vault.store.chunker import CARRY_LINES, LINE, PAGE, ZERO_LINES, Cut, Cutter, line_digests
 
-HEAD = CARRY_LINES * LINE  # what has to be free in front of a block
+_HEAD = CARRY_LINES * LINE  # what has to be free in front of a block
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Cuts that are certain, and the bytes of a file that they are of: `data` begins at its byte `origin`."""
+    """Cuts that are certain, and the bytes of a file that they are of: `data` begins at its byte `origin`,
+    where the lines that pieces may end with are counted from, too."""
 
     cuts: list[Cut]
     data: memoryview
     origin: int
-    buffer: bytearray | None = None  # goes back to the pool when the data is not needed any more
+    fine: list[int]
 
 
-def blocks(descriptor: int, size: int, path: Path, buffers: Pool[bytearray]) -> Iterator[Block]:
-    """A file of that many bytes. Buffers have HEAD bytes more than is read at a time. OSError."""
+def blocks(descriptor: int, size: int, path: Path, block: int) -> Iterator[Block]:
+    """A file of that many bytes, so many read at a time (whole pages). The data of each holds until the next
+    one. OSError."""
     cutter, carry = Cutter(), b""
+    buffer = memoryview(bytearray(_HEAD + min(block, size)))
     for begin, end, hole in extents(descriptor, size):
         if hole:
             origin = cutter.start * LINE
-            yield Block(cutter.zeros(-(-(end - begin) // LINE)), memoryview(carry), origin)
+            cuts = cutter.zeros(-(-(end - begin) // LINE))
+            yield Block(cuts, memoryview(carry), origin, cutter.fine)
             carry = b""
-        else:
-            at = begin
-            while at < end:
-                buffer = buffers.take()
-                try:
-                    block, carry = _read(descriptor, path, buffer, (at, end), carry, cutter)
-                except BaseException:
-                    buffers.give(buffer)
-                    raise
-                at += len(buffer) - HEAD
-                yield block
+            continue
+        for at in range(begin, end, block):
+            whole = buffer[: _HEAD + min(block, end - at)]
+            read_into(descriptor, whole[_HEAD:], at, path)
+            whole[_HEAD - len(carry) : _HEAD] = carry
+            data, origin = whole[_HEAD - len(carry) :], at - len(carry)
+            cuts = cutter.feed(line_digests(whole[_HEAD:]))
+            carry = bytes(data[cutter.start * LINE - origin :])
+            yield Block(cuts, data, origin, cutter.fine)
     origin = cutter.start * LINE
-    yield Block(cutter.finish(), memoryview(carry), origin)
-
-
-def _read(
-    descriptor: int, path: Path, buffer: bytearray, span: tuple[int, int], carry: bytes, cutter: Cutter
-) -> tuple[Block, bytes]:
-    """The block that begins the span, and what of it is in no chunk."""
-    at, end = span
-    view = memoryview(buffer)[: HEAD + min(len(buffer) - HEAD, end - at)]
-    read_into(descriptor, view[HEAD:], at, path)
-    view[HEAD - len(carry) : HEAD] = carry
-    cuts = cutter.feed(line_digests(view[HEAD:]))
-    left = bytes(view[HEAD + cutter.start * LINE - at :])
-    return Block(cuts, view[HEAD - len(carry) :], at - len(carry), buffer), left
+    yield Block(cutter.finish(), memoryview(carry), origin, cutter.fine)
 
 
 def extents(descriptor: int, size: int) -> Iterator[tuple[int, int, bool]]:

@@ -122,6 +122,8 @@ class _Sorted:
         rows = np.searchsorted(self.keys, wanted[:, 0])
         np.minimum(rows, len(self.keys) - 1, out=rows)
         same: NDArray[np.bool_] = (self.ids[rows] == wanted).all(axis=1)
+        if same.all():
+            return same
         alike = ~same & (self.keys[rows] == wanted[:, 0])
         for which in np.flatnonzero(alike).tolist():
             same[which] = self._search(wanted[which], int(rows[which])) >= 0

@@ -1,20 +1,23 @@
 """A writer: files in, chunks out, on all processors and in bounded memory.
 
-A driver thread reads a file block by block and decides the cuts (files.py); the chunks of a block are hashed,
-looked up, compressed and packed by the workers.
+Of each file a driver thread learns what chunks it has (scan.py) and looks them up; workers read those that
+are new, compress and pack them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -22,16 +25,26 @@ from midstep.env.ids import Ids
 from midstep.vault.backends.base import Backend
 from midstep.vault.store import codec
 from midstep.vault.store.budget import Budget, Pool
-from midstep.vault.store.chunker import LINE, Cut, Cutter, line_digests, pieces
 from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Stats
-from midstep.vault.store.files import HEAD, Block, blocks, read_into
+from midstep.vault.store.files import read_into
 from midstep.vault.store.index import PackTable
+from midstep.vault.store.scan import Chunks, scan, scan_apart, whole
 from midstep.vault.store.sink import Sink
 
 _WHOLE = 256 << 10  # smaller files are read and hashed by their driver, in one go
-_DRIVERS = 4
-Chunks: TypeAlias = list[tuple[ChunkId, int]]
+APART = 16 << 20  # larger ones have a process of their own
+_DRIVERS = 8
+_AHEAD = 64  # readings of new chunks of a file that workers may still have to do
 _numbers = attrgetter(*(f.name for f in fields(Stats)))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A chunk to be stored, and where it is in its file."""
+
+    chunk: ChunkId
+    at: int
+    length: int
 
 
 class Known(Protocol):
@@ -60,7 +73,8 @@ class Writer:
     ) -> None:
         self._known, self._progress = known, progress
         self._sink = Sink(backend, budget, ids, self._indexed)
-        self._buffers = Pool(budget.blocks, lambda: bytearray(HEAD + budget.block))
+        self._budget = budget
+        self._buffers = Pool(budget.workers, lambda: bytearray(budget.block))
         self._workers = ThreadPoolExecutor(budget.workers, "vault-chunks")
         self._drivers = ThreadPoolExecutor(min(_DRIVERS, budget.workers), "vault-files")
         self._claimed: set[ChunkId] = set()  # being written by us, in no index yet
@@ -105,7 +119,7 @@ class Writer:
     def add_stored(self, chunk: ChunkId, kind: int, payload: memoryview, plain: int) -> None:
         """A chunk in its stored form, which the caller has verified."""
         self._announce(plain)
-        new = self._claim(chunk, self._known.known([chunk])[0])
+        new = not self._known.known([chunk])[0] and self._claim(chunk)
         if new:
             self._sink.add(chunk, kind, payload, plain)
         self._count(Stats(0, plain, 0, 0, plain, 0, 1) if new else Stats(0, plain, 0, plain))
@@ -143,47 +157,78 @@ class Writer:
         return content
 
     def _whole(self, data: memoryview) -> Content:
-        cutter = Cutter()
-        cuts = cutter.feed(line_digests(data)) + cutter.finish()
-        return _content([(cuts, self._store(Block(cuts, data, 0)))], len(data))
+        chunks, plain = whole(data)
+        ids = [chunk for chunk, _ in chunks if chunk != ZERO]
+        new = new_bytes = 0
+        with self._reliably():
+            for chunk, part, known in zip(ids, plain, self._known.known(ids)):
+                if not known and self._claim(chunk):
+                    new, new_bytes = new + 1, new_bytes + len(part)
+                    self._sink.add(chunk, *codec.encode(part), len(part))
+        self._count(_stats(chunks, new, new_bytes))
+        return _content(chunks, len(data))
 
     def _streamed(self, descriptor: int, size: int, path: Path) -> Content:
-        stored: list[tuple[list[Cut], Future[Chunks]]] = []
-        for block in blocks(descriptor, size, path, self._buffers):
-            stored.append((block.cuts, self._workers.submit(self._store, block)))
-        return _content([(cuts, chunks.result()) for cuts, chunks in stored], size)
-
-    def _store(self, block: Block) -> Chunks:
-        """Have what is new of a block's chunks written; all of them, with their lengths."""
+        look = scan_apart if size >= APART and self._budget.workers > 1 else scan
+        chunks, at = Chunks(), 0
+        running: deque[Future[None]] = deque()
         try:
-            data, origin = block.data, block.origin
-            chunks = [
-                piece
-                for cut in block.cuts
-                if not cut.zero
-                for piece in pieces(data[cut.start * LINE - origin : cut.end * LINE - origin])
-            ]
-            ids = [blake3(chunk).digest() for chunk in chunks]
-            new = new_bytes = 0
-            for chunk_id, plain, known in zip(ids, chunks, self._known.known(ids)):
-                if self._claim(chunk_id, known):
-                    new, new_bytes = new + 1, new_bytes + len(plain)
-                    self._sink.add(chunk_id, *codec.encode(plain), len(plain))
-            total = sum(len(chunk) for chunk in chunks)
-            zero = sum(cut.end - cut.start for cut in block.cuts if cut.zero) * LINE
-            self._count(Stats(0, total + zero, zero, total - new_bytes, new_bytes, 0, new))
-            return [(chunk_id, len(chunk)) for chunk_id, chunk in zip(ids, chunks)]
-        except BaseException as error:
-            self._sink.fail(error)  # what was claimed may not be stored, so nothing may rely on it
-            raise
+            for some in look(descriptor, size, path):
+                with self._reliably():
+                    new = self._new(some, at)
+                    for near in _near(new, self._budget.block):
+                        running.append(self._workers.submit(self._store, descriptor, path, near))
+                self._count(_stats(some, len(new), sum(it.length for it in new)))
+                chunks += some
+                at += sum(length for _, length in some)
+                while len(running) > _AHEAD:
+                    running.popleft().result()
+            for future in running:
+                future.result()
         finally:
-            if block.buffer is not None:
-                self._buffers.give(block.buffer)
+            wait(running)  # then nobody reads any more
+        return _content(chunks, size)
 
-    def _claim(self, chunk: ChunkId, known: bool) -> bool:
-        """Whether it is for the caller to store it."""
-        if known:
-            return False
+    def _new(self, chunks: Chunks, at: int) -> list[_New]:
+        """Those that the caller has to store."""
+        ids = [chunk for chunk, _ in chunks if chunk != ZERO]
+        there = dict(zip(ids, self._known.known(ids)))
+        found: list[_New] = []
+        if all(there.values()):
+            return found
+        for chunk, length in chunks:
+            if not there.get(chunk, True) and self._claim(chunk):
+                found.append(_New(chunk, at, length))
+            at += length
+        return found
+
+    def _store(self, descriptor: int, path: Path, near: Sequence[_New]) -> None:
+        """Write what is new of a file."""
+        begin, end = near[0].at, near[-1].at + near[-1].length
+        buffer = self._buffers.take()
+        try:
+            with self._reliably():
+                data = memoryview(buffer)[: end - begin]
+                read_into(descriptor, data, begin, path)
+                for it in near:
+                    plain = data[it.at - begin : it.at - begin + it.length]
+                    if blake3(plain).digest() != it.chunk:
+                        raise OSError(errno.EIO, f"{path} was changed while it was read (at {it.at} bytes)")
+                    self._sink.add(it.chunk, *codec.encode(plain), it.length)
+        finally:
+            self._buffers.give(buffer)
+
+    @contextmanager
+    def _reliably(self) -> Generator[None]:
+        """With an error, what was claimed may not be stored: then nothing may rely on it."""
+        try:
+            yield
+        except BaseException as error:
+            self._sink.fail(error)
+            raise
+
+    def _claim(self, chunk: ChunkId) -> bool:
+        """Whether it is for the caller to store it; of one that is in no index."""
         with self._claiming:
             before = len(self._claimed)
             self._claimed.add(chunk)
@@ -211,17 +256,29 @@ def added(one: Stats, other: Stats) -> Stats:
     return Stats(*(a + b for a, b in zip(_numbers(one), _numbers(other), strict=True)))
 
 
-def _content(blocks: Sequence[tuple[list[Cut], Chunks]], size: int) -> Content:
-    chunks: Chunks = []
-    for cuts, stored in blocks:
-        left = iter(stored)
-        for cut in cuts:
-            length = min(cut.end * LINE, size) - cut.start * LINE
-            if cut.zero and chunks and chunks[-1][0] == ZERO:
-                chunks[-1] = ZERO, chunks[-1][1] + length
-            elif cut.zero:
-                chunks.append((ZERO, length))
-            while not cut.zero and length:  # one chunk, or the pieces of one
-                chunks.append(next(left))
-                length -= chunks[-1][1]
+def _near(new: Sequence[_New], most: int) -> Iterator[list[_New]]:
+    """Groups that one reading of so many bytes takes."""
+    group: list[_New] = []
+    for it in new:
+        if group and it.at + it.length - group[0].at > most:
+            yield group
+            group = []
+        group.append(it)
+    if group:
+        yield group
+
+
+def _stats(chunks: Chunks, new: int, new_bytes: int) -> Stats:
+    total = sum(length for _, length in chunks)
+    zero = sum(length for chunk, length in chunks if chunk == ZERO)
+    return Stats(0, total, zero, total - zero - new_bytes, new_bytes, 0, new)
+
+
+def _content(found: Chunks, size: int) -> Content:
+    """Zeros that touch become one."""
+    chunks = Chunks()
+    for chunk, length in found:
+        if chunk == ZERO and chunks and chunks[-1][0] == ZERO:
+            length += chunks.pop()[1]
+        chunks.append((chunk, length))
     return Content(size, tuple(chunks))
