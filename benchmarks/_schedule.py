@@ -66,8 +66,10 @@ def busy_fleet(waiting: int, chance: random.Random) -> tuple[Scheduler, float, I
     return scheduler, now_s, more
 
 
-def day(jobs: int, devices_x8: int, chance: random.Random, load: float = 1.1) -> tuple[Trace, Fleet]:
-    """One day of so many jobs, for a fleet of so many nodes in clusters of a few hundred."""
+def day(
+    jobs: int, devices_x8: int, chance: random.Random, load: float = 1.1, clusters: int = REGIONS * CLUSTERS
+) -> tuple[Trace, Fleet]:
+    """One day of so many jobs, for a fleet of so many nodes in so many clusters."""
     counts, shares = [n for n, _ in SIZES], [share for _, share in SIZES]
     raw = [
         (chance.randrange(86_400), chance.choices(counts, shares)[0], chance.lognormvariate(7.0, 2.0))
@@ -79,8 +81,10 @@ def day(jobs: int, devices_x8: int, chance: random.Random, load: float = 1.1) ->
         Job(0, f"j{n}", at_s, max(1, int(min(took, 500_000.0) * scale)), size)
         for n, (at_s, size, took) in enumerate(raw)
     ]
+    regions = min(REGIONS, clusters)
     nodes = [
-        SimNode(f"n{n}", f"c{n * 40 // devices_x8}", "gpu", 8, f"r{n * 5 // devices_x8}", f"rack{n // 8}")
+        SimNode(f"n{n}", f"c{cluster}", "gpu", 8, f"r{cluster * regions // clusters}", f"rack{n // 8}")
         for n in range(devices_x8)
+        for cluster in (n * clusters // devices_x8,)
     ]
     return Trace("day", in_order(made)), Fleet(tuple(nodes))

@@ -7,7 +7,7 @@ devices than they asked for grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
 from midstep.policy.asks import MILLI, Grant, NodeShape, Settings
@@ -18,15 +18,17 @@ from midstep.policy.growing import Growing
 from midstep.policy.hand import Hand, Judge
 from midstep.policy.homes import Homes
 from midstep.policy.ledger import NEVER, Job
+from midstep.policy.order import BAND, SPARE
 from midstep.policy.placing import Placing, steps_on
 from midstep.policy.pool import Pool, Spots
 from midstep.policy.quota import Projects
 from midstep.policy.ranked import Ranked
-from midstep.policy.waiting import Class, Waiting, fitting, shape_on
+from midstep.policy.waiting import Class, Waiting, fits_whole, fitting, shape_on
 
 
 class Cluster:
-    """``owed``: jobs with a guarantee that have no devices."""
+    """``owed``: jobs with a guarantee that have no devices. ``refuge``: another cluster would take one over
+    with all of its devices."""
 
     def __init__(
         self, region: str, name: str, judge: Judge, hand: Hand, projects: Projects, settings: Settings
@@ -39,6 +41,7 @@ class Cluster:
         self.floors: dict[str, Floor] = {}
         self.waiting = Waiting()
         self.owed: Ranked[Job] = Ranked()
+        self.refuge: Callable[[Job, float], bool] = lambda job, now_s: False
         self._judge, self._hand, self._settings = judge, hand, settings
         self._reviews: list[tuple[float, str, Job]] = []
         self._draining: dict[tuple[str, int], None] = {}
@@ -125,7 +128,8 @@ class Cluster:
 
     def firmest(self, job: Job) -> Floor:
         """Where the most is left for a guarantee, of those where it could run."""
-        floors = fitting(job, self.floors.values()) or list(self.floors.values())
+        floors = [floor for floor in self.floors.values() if fits_whole(job, floor)]
+        floors = floors or fitting(job, self.floors.values()) or list(self.floors.values())
         return max(floors, key=lambda floor: floor.pool.size - floor.promised)
 
     def why(self, job: Job) -> Reason:
@@ -183,7 +187,9 @@ class Cluster:
         if self._reviews:
             at_s = min(at_s, max(self._reviews[0][0], now_s + 1))
         room = any(f.pool.free and f.shrunk and f.looked != f.pool.version for f in floors)
-        if self.owed or room:
+        lowest = (floor.shrunk.lowest for floor in floors)
+        short = any(rank is not None and rank < SPARE * BAND for rank in lowest)
+        if self.owed or room or short:
             at_s = min(at_s, now_s + 1)
         return -(-(at_s - self.phase_s) // tick_s) * tick_s + self.phase_s if at_s < NEVER else NEVER
 

@@ -77,6 +77,8 @@ class Growing:
                 break  # those behind it in rank would find no more
             if self._repacking.clear(job, floor, now_s) and not self._one(job, floor, now_s, False):
                 self._by_others(job, floor, least_rank, now_s, owed)
+            if job.sharing > 1 and job.ask.may_move and self._lists.refuge(job, now_s):
+                self._leaves(job, floor, now_s)
 
     def _one(self, job: Job, floor: Floor, now_s: float, near_only: bool) -> bool:
         assert job.homes is not None
@@ -103,11 +105,14 @@ class Growing:
             return False
         if not job.ask.may_move or other.pool.find(job.homes, 1) is None:
             return False
+        self._leaves(job, floor, now_s)
+        self.again = True
+        return True
+
+    def _leaves(self, job: Job, floor: Floor, now_s: float) -> None:
         floor.lift(job)
         self._hand.suspend(job, Grown(), now_s)
         self._lists.add(job, now_s)
-        self.again = True
-        return True
 
     def _by_others(self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool) -> bool:
         assert job.homes is not None

@@ -22,19 +22,20 @@ NEVER = float("inf")
 class Job:
     """``had_s``: useful seconds so far, up to ``since_s``: time at which it had all the devices that it asked
     for, and parts of it in part. ``sharing``: ranks a device. ``rank``: where it stands, low goes first;
-    ``review_s``: when that is to be looked at again. ``slot``: the shared device, where it has a part."""
+    ``review_s``: when that is to be looked at again. ``sent_s``: when another cluster last
+    took it over. ``slot``: the shared device, where it has a part."""
 
     __slots__ = (
         "again", "ask", "borrowed", "cause", "efficiency", "floor", "had_s", "homes", "kind", "moved_s",
-        "promised", "queued_s", "rank", "rate", "recent", "review_s", "sharing", "since_s", "size", "slot",
-        "snapshot_bytes", "spots", "submit_s", "tier", "wait",
+        "promised", "queued_s", "rank", "rate", "recent", "review_s", "sent_s", "sharing", "since_s", "size",
+        "slot", "snapshot_bytes", "spots", "submit_s", "tier", "wait",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, tier: Tier, now_s: float) -> None:
         self.ask, self.tier = ask, tier
         self.size = ask.devices * ask.milli / MILLI
         self.submit_s = self.queued_s = self.since_s = now_s
-        self.moved_s = -NEVER
+        self.moved_s = self.sent_s = -NEVER
         self.had_s = self.rate = 0.0
         self.homes: Homes | None = None
         self.floor: Floor | None = None

@@ -27,7 +27,8 @@ class Placing:
         self._repacking = Repacking(lists, hand, settings)
 
     def owed(self, job: Job, floors: list[Floor], now_s: float) -> bool:
-        """Whether it got some: whole if there is any way, at the cost of lower tiers or by moving others."""
+        """Whether it got some: whole if there is any way, at the cost of lower tiers or by moving others;
+        fewer only where no other cluster has room for it either."""
         cause = Owed(job.tier)
         if not job.ask.devices and floors:
             self._start(job, floors[0], 1, [], now_s, cause)
@@ -44,6 +45,8 @@ class Placing:
             return True
         if any(self._by_repacking(job, floor, now_s, cause) for floor in floors):
             return True
+        if self._lists.refuge(job, now_s):
+            return False
         for floor in floors:
             steps = steps_on(job, floor)
             if self._from_free(job, floor, steps, now_s, cause):

@@ -4,6 +4,7 @@ the move."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from midstep.policy.asks import Settings
@@ -29,6 +30,11 @@ class Lists(Protocol):
 
     def watch(self, job: Job) -> None:
         """Its rank is to be looked at again at ``review_s``."""
+        ...
+
+    @property
+    def refuge(self) -> Callable[[Job, float], bool]:
+        """Another cluster would take one over with all of its devices."""
         ...
 
 

@@ -57,12 +57,21 @@ def in_the_way(floor: Floor, job: Job, hand: Hand, now_s: float) -> list[tuple[i
 
 
 def _enough(able: list[tuple[bool, Job]], needed: int) -> list[tuple[bool, Job]] | None:
-    """Of these, such as have so many devices together: those that can move first, of them the largest."""
+    """Of these, such as have so many devices together: those that can move first, and as few devices more
+    than are needed as can be, for what moves has to find them together elsewhere."""
     movers: list[tuple[bool, Job]] = []
-    for can, job in sorted(able, key=lambda it: (not it[0], -it[1].devices, it[1].ask.job_id)):
-        if needed > 0:
-            movers.append((can, job))
-            needed -= job.devices
+    for can in (True, False):
+        alike = sorted((job for its, job in able if its is can), key=lambda it: (-it.devices, it.ask.job_id))
+        over: Job | None = None  # the smallest that is more than enough
+        for job in alike:
+            if job.devices > needed > 0:
+                over = job
+            elif needed > 0:
+                movers.append((can, job))
+                needed -= job.devices
+        if needed > 0 and over is not None:
+            movers.append((can, over))
+            needed -= over.devices
     return movers if needed <= 0 else None
 
 

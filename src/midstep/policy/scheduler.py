@@ -16,7 +16,7 @@ from midstep.policy.plan import Admission, Plan
 from midstep.policy.quota import Projects, Usage
 from midstep.policy.routing import Routing
 from midstep.policy.sharing import Borrowing
-from midstep.policy.spill import rescue, spill
+from midstep.policy.spill import refuge, rescue, spill
 
 
 class Scheduler:
@@ -50,6 +50,7 @@ class Scheduler:
             cluster = Cluster(
                 shape.region, shape.cluster, self.judge, self._hand, self.projects, self.settings
             )
+            cluster.refuge = self._refuge
             cluster.phase_s = len(self.clusters) * 7 % self.settings.tick_s
             self.clusters[key] = cluster
         floor = cluster.join(shape)
@@ -242,6 +243,7 @@ class Scheduler:
     def _transfer(self, job: Job, receiver: Cluster, now_s: float) -> None:
         self._home[job.ask.job_id].remove(job)
         self._home[job.ask.job_id] = receiver
+        job.sent_s = now_s
         if job.promised is not None:
             self._promise(job, job.promised, -1)
             self._promise(job, receiver.firmest(job), 1)
@@ -258,6 +260,10 @@ class Scheduler:
                 self._wakes[receiver] = receiver.decide(now_s)
         waits = any(cluster.waiting.count or cluster.owed for cluster in self.clusters.values())
         return self._look_s if waits else NEVER
+
+    def _refuge(self, job: Job, now_s: float) -> bool:
+        here = self._home[job.ask.job_id]
+        return refuge(self.clusters, job, here, self.settings, now_s)
 
     def _rerank(self, job: Job, now_s: float) -> None:
         self._home[job.ask.job_id].rerank(job, now_s)

@@ -83,6 +83,12 @@ def shape_on(job: Job, floor: Floor) -> Homes:
     return job.homes or homes_of(job.ask.devices, floor.pool.largest or 1)
 
 
+def fits_whole(job: Job, floor: Floor) -> bool:
+    """It could run there with all of its devices, were all free."""
+    types = job.ask.device_types
+    return (not types or floor.pool.device_type in types) and floor.pool.fits(shape_on(job, floor), 1)
+
+
 def fitting(job: Job, floors: Iterable[Floor]) -> list[Floor]:
     """Where it could ever run: whole on few nodes first, small nodes for small jobs."""
     types, devices = job.ask.device_types, job.ask.devices
