@@ -93,6 +93,11 @@ def test_a_chunk_that_is_stored_twice_is_read_where_it_is_whole(
             assert repo.get(chunk)
         with pytest.raises(Damaged):
             read_back(repo, content, tmp_path)
+        other = repository()  # it travels from there, too
+        other.import_(repo.export(twice))
+        assert not other.missing(twice)
+        with pytest.raises(Damaged):
+            list(repo.export(content.ids()))
 
 
 def test_a_lost_index_is_made_again(backend: MemoryBackend, content: Content, tmp_path: Path) -> None:

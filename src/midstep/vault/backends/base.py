@@ -13,7 +13,8 @@ What every backend guarantees (`tests/vault/backends/` has the suite that all of
    created if the bytes are equal. So what is created to exclude others has to hold something unique.
 4. **Read your writes, by name.** `get` and `size` see what the last `put` or `create` wrote. `list` may lag
    on some stores: it is for collecting and showing, never for deciding whether an object exists.
-5. **Threads.** All methods may be called from any thread at any time.
+5. **Threads.** All methods may be called from any thread at any time. A child that was forked from a process
+   with threads may call `get` where an attribute `forks` says so: it takes no locks and needs no threads.
 
 All raise BackendError's children: BackendUnreachable (again may help), BackendFull, BackendDenied; and
 ValueError for a name that is none.

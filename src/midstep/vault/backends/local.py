@@ -29,6 +29,8 @@ _MODE = 0o700  # snapshots hold the memory of jobs: nobody else's business
 class LocalBackend:
     """A folder, made by the first write."""
 
+    forks = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._temporary = root / ".tmp"

@@ -32,6 +32,7 @@ class Retrying:
         longest_s: float = 20.0,
     ) -> None:
         self._inner = inner
+        self.forks: bool = getattr(inner, "forks", False)
         self._clock = clock or RealClock()
         self._chance = chance or real_chance()
         self._tries, self._patience_s = tries, patience_s

@@ -24,21 +24,38 @@ class Loader:
         self._backend, self._catalog = backend, catalog
         self._bad: set[str] = set()  # packs, said once
 
+    @property
+    def forks(self) -> bool:
+        """Whether a forked child may use `strictly`."""
+        return getattr(self._backend, "forks", False)
+
+    def strictly(self, near: Sequence[Stored]) -> list[Buffer]:
+        """As `load`, but from there or not at all, without locks. ChunkDamaged, ObjectMissing, ObjectTorn."""
+        return [plain_of(stored, form) for stored, form in zip(near, self.forms(near))]
+
     def load(self, near: Sequence[Stored]) -> list[Buffer]:
         """Plain bytes of chunks that lie together in a pack, verified. One that is not whole there is read
-        where else it is."""
+        where else it is. ChunkDamaged, ChunkMissing."""
+        return [plain for plain, _ in self._whole(near)]
+
+    def whole_forms(self, near: Sequence[Stored]) -> list[memoryview]:
+        """The same in their stored forms."""
+        return [form for _, form in self._whole(near)]
+
+    def _whole(self, near: Sequence[Stored]) -> list[tuple[Buffer, memoryview]]:
         try:
             forms = self.forms(near)
         except (ObjectMissing, ObjectTorn):
             # a collector has moved them since the indexes were read
             self._catalog.refresh()
-            return [self._load_one(stored) for stored in self._catalog.locate([one.chunk for one in near])]
-        return [self._load_one(stored, form) for stored, form in zip(near, forms)]
+            return [self._one(stored) for stored in self._catalog.locate([one.chunk for one in near])]
+        return [self._one(stored, form) for stored, form in zip(near, forms)]
 
-    def _load_one(self, stored: Stored, form: memoryview | None = None) -> Buffer:
+    def _one(self, stored: Stored, form: memoryview | None = None) -> tuple[Buffer, memoryview]:
         """A chunk, from any pack that has it whole."""
         try:
-            return plain_of(stored, self.forms([stored])[0] if form is None else form)
+            form = self.forms([stored])[0] if form is None else form
+            return plain_of(stored, form), form
         except (ChunkDamaged, ObjectMissing, ObjectTorn) as error:
             if stored.pack not in self._bad:
                 self._bad.add(stored.pack)
@@ -52,11 +69,12 @@ class Loader:
             where = f"no pack of {self._backend.describe()} any more"
             raise ChunkMissing(f"{_named(stored)} is in {where}: {error}") from None
 
-    def _elsewhere(self, stored: Stored) -> Buffer | None:
+    def _elsewhere(self, stored: Stored) -> tuple[Buffer, memoryview] | None:
         for copy in self._catalog.copies(stored.chunk):
             if copy.pack != stored.pack:
                 with suppress(ChunkDamaged, ObjectMissing, ObjectTorn):
-                    return plain_of(copy, self.forms([copy])[0])
+                    form = self.forms([copy])[0]
+                    return plain_of(copy, form), form
         return None
 
     def forms(self, near: Sequence[Stored]) -> list[memoryview]:

@@ -1,7 +1,9 @@
 """Content back into files: in parallel, verified, with holes.
 
 What is wanted is ordered by where it lies, so a pack is read in a few large pieces, and a chunk once,
-whatever number of files it goes to. Thousands of chunks at a time: that bounds the memory.
+whatever number of files it goes to. Thousands of chunks at a time: that bounds the memory. Where there is
+much to do and the backend allows it, children do it; what is not whole is left to this process, which knows
+where else it may be.
 """
 
 from __future__ import annotations
@@ -10,19 +12,25 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 from midstep.vault.backends.base import Buffer
+from midstep.vault.errors import VaultError
 from midstep.vault.store.budget import Budget
+from midstep.vault.store.child import Child, Killed
 from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Stored
+from midstep.vault.store.loading import Loader
 
 _FILES = 256  # open at a time
 _CHUNKS = 16384  # planned at a time
 _GAP = 64 << 10  # bytes that are rather read than skipped
 _VECTOR = 64  # chunks written by one call
+APART = 16 << 20  # bytes that are worth processes of their own
 
-Load = Callable[[Sequence[Stored]], Sequence[Buffer]]
 Locate = Callable[[Sequence[ChunkId]], Sequence[Stored]]
 
 
@@ -45,12 +53,12 @@ class _Wanted:
 
 
 class Reader:
-    """One call of `read_many`. `locate` says where chunks lie, `load` reads neighbours and verifies them."""
+    """One call of `read_many`. `locate` says where chunks lie, `loader` reads neighbours and verifies."""
 
     def __init__(
-        self, budget: Budget, locate: Locate, load: Load, progress: Callable[[Progress], None] | None
+        self, budget: Budget, locate: Locate, loader: Loader, progress: Callable[[Progress], None] | None
     ) -> None:
-        self._budget, self._locate, self._load, self._progress = budget, locate, load, progress
+        self._budget, self._locate, self._loader, self._progress = budget, locate, loader, progress
         self._done = self._total = self._read = 0
         self._lock = threading.Lock()
 
@@ -69,8 +77,7 @@ class Reader:
         try:
             for section in sections:
                 opened.append(_open(section))
-            pieces = self._pieces(sections, opened)
-            for piece in pieces:
+            for piece in self._apart(self._pieces(sections, opened), opened):
                 running.add(pool.submit(self._write, piece))
                 if len(running) >= at_once:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -84,6 +91,39 @@ class Reader:
             wait(running)
             for descriptor in opened:
                 os.close(descriptor)
+
+    def _apart(self, pieces: Iterator[list[_Wanted]], opened: Sequence[int]) -> Iterable[list[_Wanted]]:
+        """Have children do what is worth it; what is left to do here, or was not whole there."""
+        if not self._loader.forks or self._budget.workers < 2:
+            return pieces
+        planned = list(pieces)
+        if sum(wanted.stored.plain * len(wanted.targets) for it in planned for wanted in it) < APART:
+            return planned
+        left = set(range(len(planned)))
+        count = min(self._budget.workers, len(planned))
+        children = [Child(partial(self._told, planned, first, count), opened) for first in range(count)]
+        running = list(children)
+        try:
+            while running:
+                ready = wait_for([child.connection for child in running])
+                for child in [it for it in running if it.connection in ready]:
+                    done = _heard(child)
+                    if done is None:
+                        running.remove(child)
+                    else:
+                        left.discard(done)
+                        self._count(planned[done])
+        finally:
+            for child in children:
+                child.end()
+        return [planned[number] for number in sorted(left)]
+
+    def _told(self, pieces: Sequence[list[_Wanted]], first: int, step: int) -> Iterator[int]:
+        """In a child: write some of them, tell which."""
+        for number in range(first, len(pieces), step):
+            with suppress(VaultError):
+                _write(pieces[number], self._loader.strictly([wanted.stored for wanted in pieces[number]]))
+                yield number
 
     def _pieces(self, sections: Sequence[_Section], opened: Sequence[int]) -> Iterator[list[_Wanted]]:
         """Chunks that lie together, about as much as is read at a time."""
@@ -117,19 +157,10 @@ class Reader:
         )
 
     def _write(self, piece: list[_Wanted]) -> None:
-        loaded = self._load([wanted.stored for wanted in piece])
-        run: list[Buffer] = []
-        descriptor = begin = end = 0
-        for wanted, plain in zip(piece, loaded):
-            for target, at in wanted.targets:
-                if run and (target != descriptor or at != end or len(run) == _VECTOR):
-                    _write_all(descriptor, run, begin)
-                    run = []
-                if not run:
-                    descriptor, begin = target, at
-                run.append(plain)
-                end = at + len(plain)
-        _write_all(descriptor, run, begin)
+        _write(piece, self._loader.load([wanted.stored for wanted in piece]))
+        self._count(piece)
+
+    def _count(self, piece: list[_Wanted]) -> None:
         last = piece[-1].stored
         self._report(
             sum(wanted.stored.plain * len(wanted.targets) for wanted in piece),
@@ -141,6 +172,14 @@ class Reader:
             self._done, self._read = self._done + done, self._read + read
             if self._progress:
                 self._progress(Progress(self._done, self._total, self._read))
+
+
+def _heard(child: Child[int]) -> int | None:
+    """What it has done; None: it ends, be it that somebody has killed it: then the rest is not done."""
+    try:
+        return child.hear()
+    except Killed:
+        return None
 
 
 def _batches(files: Iterable[tuple[Content, Path]]) -> Iterator[list[_Section]]:
@@ -165,6 +204,21 @@ def _open(section: _Section) -> int:
     if fresh:
         os.ftruncate(descriptor, section.size)
     return descriptor
+
+
+def _write(piece: list[_Wanted], loaded: Sequence[Buffer]) -> None:
+    run: list[Buffer] = []
+    descriptor = begin = end = 0
+    for wanted, plain in zip(piece, loaded):
+        for target, at in wanted.targets:
+            if run and (target != descriptor or at != end or len(run) == _VECTOR):
+                _write_all(descriptor, run, begin)
+                run = []
+            if not run:
+                descriptor, begin = target, at
+            run.append(plain)
+            end = at + len(plain)
+    _write_all(descriptor, run, begin)
 
 
 def _write_all(descriptor: int, run: Sequence[Buffer], at: int) -> None:

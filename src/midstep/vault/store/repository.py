@@ -96,18 +96,19 @@ class Repository:
         Modes and times are the caller's, and so is bringing them to disk. ChunkMissing, ChunkDamaged (the
         files are then incomplete), OSError.
         """
-        Reader(self._budget, self._catalog.locate, self._loader.load, progress).run(files)
+        Reader(self._budget, self._catalog.locate, self._loader, progress).run(files)
 
     def get(self, chunk: ChunkId) -> bytes:
         """A chunk's plain bytes, verified. ChunkMissing; ChunkDamaged names chunk, pack and offset."""
         return bytes(self._loader.load(self._catalog.locate([chunk]))[0])
 
     def export(self, ids: Iterable[ChunkId]) -> Iterator[bytes]:
-        """Chunks in their stored form, one a piece, for another repository's `import_`. ChunkMissing."""
+        """Chunks in their stored form, one a piece, for another repository's `import_`; verified, from
+        whatever pack has them whole. ChunkMissing, ChunkDamaged."""
         for batch in _near(
             sorted(self._catalog.locate(list(dict.fromkeys(ids))), key=_place), self._budget.fetch
         ):
-            for stored, form in zip(batch, self._loader.forms(batch)):
+            for stored, form in zip(batch, self._loader.whole_forms(batch)):
                 yield _PIECE.pack(stored.chunk, stored.plain) + form
 
     def import_(self, pieces: Iterable[bytes]) -> Stats:
