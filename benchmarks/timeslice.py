@@ -2,7 +2,9 @@
 on that device (`timeslice`), and against plain time sharing of the same ranks by the operating system, for a
 job that may not be spliced (`fallback`).
 
-The device is one core, on which everything runs, the proxy too; runs are made in turns. `python -m
+The device is one core, on which everything runs, the proxy too. Runs are made in turns, alone, shared, alone,
+shared ..., each for about as long, and a shared one is compared with the mean of those before and after it:
+a machine whose clock or neighbours change from minute to minute takes it from both. `python -m
 benchmarks.timeslice [WAYS [MODEL ...]]` prints a table with the shares of the time.
 """
 
@@ -26,28 +28,28 @@ ROUNDS = 5
 Run = tuple[float, list[ProxyStatus]]
 
 
-def run(ranks: int, kind: str, leases: bool, *options: str) -> Run:
-    """The step in s, the ranks' median, and what the proxy said from time to time."""
+def run(ranks: int, kind: str, leases: bool, *options: str, times: int = 1) -> Run:
+    """The step in s, the ranks' median, and what the proxy said from time to time. ``times``: more steps."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     try:
-        return asyncio.run(_run(ranks, kind, leases, *options))
+        return asyncio.run(_run(ranks, kind, leases, STEPS[kind] * times, *options))
     finally:
         os.sched_setaffinity(0, allowed)
 
 
-async def _run(ranks: int, kind: str, leases: bool, *options: str) -> Run:
+async def _run(ranks: int, kind: str, leases: bool, steps: int, *options: str) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         async with Job(Path(folder), [list(range(ranks))]) as job:
             job.devices = dict.fromkeys(range(ranks), (0,)) if leases else {}
-            await job.start_ranks(str(JOBS / "slices.py"), kind, STEPS[kind], *options)
+            await job.start_ranks(str(JOBS / "slices.py"), kind, steps, *options)
             await job.start_proxies()
             said: list[ProxyStatus] = []
             while job.running():
                 now = await job.proxies[0].status()
                 if len(now.ranks) == ranks:
                     said.append(now)
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(1.0)
             results = await job.results(300)
             return statistics.median(result[0] for result in results), said
 
@@ -57,9 +59,11 @@ def timeslice(ways: int) -> dict[str, list[float]]:
     """By model: ratios, one a round."""
     ratios: dict[str, list[float]] = {kind: [] for kind in STEPS}
     for kind, found in ratios.items():
+        before, _ = run(1, kind, leases=False, times=ways)
         for _ in range(ROUNDS):
-            alone, _ = run(1, kind, leases=False)
             shared, said = run(ways, kind, leases=True)
+            after, _ = run(1, kind, leases=False, times=ways)
+            alone, before = (before + after) / 2, after
             found.append(shared / (ways * alone))
             _tell(f"{kind} {ways}-way {found[-1]:.3f} ({ways} x {alone * 1e3:.2f} ms)", said)
     return ratios

@@ -42,6 +42,14 @@ async def test_every_way_of_waiting_ends_and_gives_the_same(tmp_path: Path) -> N
     assert await run(tmp_path / "turns", [[0, 1, 2]], dict.fromkeys(range(3), (0,))) == plain
 
 
+async def test_ranks_that_take_turns_have_no_thread_of_ours(tmp_path: Path) -> None:
+    """The C library works without locks in a process of one thread."""
+    async with OneCore(tmp_path, [[0, 1, 2]]) as job:
+        job.devices, job.environment = dict.fromkeys(range(3), (0,)), {"CASES": "threads"}
+        results = await job.run(script("turns.py"), timeout_s=180)
+    assert results == [{"threads": ["MainThread"]}] * 3
+
+
 @pytest.mark.soak
 async def test_two_devices_of_two_nodes(tmp_path: Path) -> None:
     plain = await run(tmp_path / "plain", [[0, 1, 2, 3]], {})

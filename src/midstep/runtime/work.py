@@ -1,9 +1,11 @@
 """Handles of operations under way, as ``torch.distributed`` expects them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from datetime import timedelta
 from typing import Any, Callable, List, Optional, Sequence
@@ -50,6 +52,7 @@ class OpWork(Work):
     ) -> None:
         super().__init__()
         self.over = False
+        self.awaited = False  # by DDP, at the end of the backward
         self.error: Optional[BaseException] = None
         self.tickets = tickets
         self._timeout_s = timeout_s
@@ -99,6 +102,7 @@ class OpWork(Work):
         """Have the mailbox's thread complete it, if anybody may ask."""
         _watchdog.forget(self)
         if self._future is not None:
+            _watchdog.watch(self._future, self._timeout_s, self._future.expire)
             self._future.mind()
 
     def _run_finish(self) -> None:
@@ -156,14 +160,22 @@ class OpWork(Work):
             if self.over or not self.tickets:
                 future.resolve()
             else:
-                _watchdog.watch(future, self._timeout_s, future.expire)
-                if turns.waits_at_the_end(self):
-                    _watchdog.watch(self, _DEFERRED_S, future.mind)  # should it not come to that
-                else:
-                    future.mind()
+                self._see_to(future)
         return future
 
     get_future_result = get_future
+
+    def _see_to(self, future: OpFuture) -> None:
+        """Somebody may wait for a future without a word. The deadlines' thread is not begun where the end of
+        the backward will see to it: in a process of one thread the C library needs no locks, which a model
+        of small operations feels."""
+        if not turns.waits_at_the_end(self):
+            self.mind()
+        elif turns.asked_by_the_engine(sys._getframe(2)):
+            self.awaited = True
+        else:
+            _watchdog.watch(future, self._timeout_s, future.expire)
+            _watchdog.watch(self, _DEFERRED_S, future.mind)  # should it not come to that
 
     def _linger(self) -> None:
         try:

@@ -12,6 +12,7 @@ import time
 
 import torch
 import torch.distributed as dist
+import torch.utils.checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 torch.set_num_threads(1)
@@ -199,6 +200,58 @@ def not_at_the_end():
     return posted.tolist()
 
 
+def steps_of(net, hook=None, **options):
+    """The losses of some steps."""
+    model = DistributedDataParallel(net, bucket_cap_mb=0.05, **options)
+    if hook is not None:
+        model.register_comm_hook(None, hook)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data = torch.Generator().manual_seed(RANK)
+    losses = []
+    for _ in range(4):
+        loss = (model(torch.randn(16, 80, generator=data)) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item().hex())
+    return losses
+
+
+def waits_in_hooks():
+    """A hook waits in C++ for what it has just posted, in the middle of the backward."""
+
+    def hook(_, bucket):
+        first = dist.all_reduce(bucket.buffer().div_(SIZE), async_op=True).get_future()
+        second = dist.all_reduce(torch.ones(2), async_op=True).get_future()
+        torch.futures.collect_all([first, second]).wait()
+        return dist.all_reduce(torch.ones(3), async_op=True).get_future().then(lambda _: bucket.buffer())
+
+    torch.manual_seed(0)
+    return steps_of(torch.nn.Sequential(torch.nn.Linear(80, 300), torch.nn.Linear(300, 80)), hook)
+
+
+def threads():
+    """Whether a training that takes turns has made this process one of several threads."""
+    training()
+    return [thread.name for thread in threading.enumerate()]
+
+
+class Again(torch.nn.Module):
+    """Computes its second half once more in the backward: a backward within the backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(80, 300), torch.nn.Linear(300, 80)
+
+    def forward(self, x):
+        return torch.utils.checkpoint.checkpoint(self.second, torch.tanh(self.first(x)), use_reentrant=True)
+
+
+def a_backward_within():
+    torch.manual_seed(0)
+    return steps_of(Again(), static_graph=True) + steps_of(Again())
+
+
 CASES = [
     sleeping_barrier,
     spinning_barrier,
@@ -212,10 +265,13 @@ CASES = [
     store,
     training,
     not_at_the_end,
+    waits_in_hooks,
+    a_backward_within,
 ]
 results = {}
-for case in CASES:
-    if case.__name__ in os.environ.get("CASES", case.__name__).split(","):
+chosen = os.environ.get("CASES", "").split(",")
+for case in [threads] if chosen == ["threads"] else CASES:
+    if case.__name__ in chosen or chosen == [""]:
         results[case.__name__] = case()
         print(RANK, case.__name__, time.monotonic(), file=sys.stderr, flush=True)
         dist.barrier()
