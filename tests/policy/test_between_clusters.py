@@ -19,6 +19,16 @@ def test_who_is_suspended_in_one_cluster_goes_on_at_once_where_devices_are_free(
     assert world.nodes_of(new) == ("old",)  # in the same moment
 
 
+def test_a_basic_job_is_taken_where_more_is_promised_than_is_left() -> None:
+    world = World(nodes=2)
+    world.submit("one", 8, PREMIUM)
+    world.submit("two", 8, PREMIUM)
+    world.scheduler.node_left(world.now_s, "n1")
+    world.decide()
+    assert world.submit("spare", 1).tier is BASIC
+    assert world.has("spare") == 0 and world.has("one") + world.has("two") == 8
+
+
 def test_a_promise_that_cannot_be_packed_is_kept_by_another_cluster() -> None:
     world = World(nodes=0)
     world.node("a0", 4, cluster="a")

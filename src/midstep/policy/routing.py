@@ -13,7 +13,7 @@ from midstep.policy.homes import homes_of, sharings
 from midstep.policy.levels.cluster import summarise
 from midstep.policy.levels.fleet import choose_region
 from midstep.policy.levels.region import choose_cluster
-from midstep.policy.levels.summary import Need, Summary
+from midstep.policy.levels.summary import Board, Need, Summary
 from midstep.policy.plan import Admission
 from midstep.policy.quota import Projects
 
@@ -21,13 +21,20 @@ _TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
 
 class Routing:
-    """``cut_off``: regions that cannot be reached now; they go on alone, and nothing is sent there."""
+    """``cut_off``: regions that cannot be reached now; they go on alone, and nothing is sent there. What
+    clusters tell is kept until something happens there."""
 
     def __init__(
         self, clusters: dict[tuple[str, str], Cluster], projects: Projects, settings: Settings
     ) -> None:
         self._clusters, self._projects, self._settings = clusters, projects, settings
         self.cut_off: set[str] = set()
+        self._boards: dict[str, Board] = {}  # by region
+        self._stale: dict[Cluster, None] = {}
+
+    def changed(self, clusters: Iterable[Cluster]) -> None:
+        """Something happened there."""
+        self._stale.update(dict.fromkeys(clusters))
 
     def commitment(self, ask: Ask, tier: Tier) -> float:
         """Devices that its guarantee must stand on: all of them, as one device cannot be had in part."""
@@ -55,23 +62,25 @@ class Routing:
 
     def choose(self, ask: Ask, guaranteed: float) -> Summary | None:
         """The fleet chooses a region, the region a cluster. Only where the job could ever run."""
-        need = Need.of(ask, guaranteed)
-        regions: dict[str, list[Summary]] = {}
-        for cluster in self._reachable():
-            for summary in summarise(cluster, self._settings.keep, ask.spot_ok):
-                if _could(ask, cluster.floors[summary.device_type], whole=guaranteed > 0):
-                    regions.setdefault(cluster.region, []).append(summary)
-        if len(regions) == 1:
-            return choose_cluster(need, next(iter(regions.values())))
-        region = choose_region(need, regions.items(), self._settings.costs.far_bytes_per_s)
-        return choose_cluster(need, regions[region]) if region is not None else None
+        need, whole = Need.of(ask, guaranteed), guaranteed > 0
+
+        def could(summary: Summary) -> bool:
+            if 0 < ask.devices <= summary.largest:
+                return True
+            cluster = self._clusters[summary.region, summary.cluster]
+            return _could(ask, cluster.floors[summary.device_type], whole)
+
+        found: list[tuple[str, Summary]] = []
+        for name, board in self._told():
+            if ask.region in ("", name) and (chosen := choose_cluster(need, board, could)) is not None:
+                found.append((name, chosen))
+        return choose_region(need, found, self._settings.costs.far_bytes_per_s)
 
     def too_large(self, ask: Ask) -> TooLarge | None:
         """If no cluster that there is could ever run it, on as few devices as it can do with."""
-        floors = list(self._floors(ask))
-        if any(_could(ask, floor, whole=False) for floor in floors):
+        if any(_could(ask, floor, whole=False) for floor in self._floors(ask)):
             return None
-        most = max((floor.pool.size for floor in floors), default=0)
+        most = max((floor.pool.size for floor in self._floors(ask)), default=0)
         return TooLarge(ask.devices, most, ask.device_types)
 
     def _no_quota(self, ask: Ask) -> NoQuota | None:
@@ -79,12 +88,18 @@ class Routing:
         return NoQuota(ask.tier, *over) if over else None
 
     def _no_room(self, ask: Ask) -> NoGuarantee:
-        left = 0
-        for cluster in self._reachable():
-            for summary in summarise(cluster, self._settings.keep, ask.spot_ok):
-                if Need.of(ask, 0.0).at(summary):
-                    left = max(left, int(summary.room))
-        return NoGuarantee(ask.tier, ask.devices, max(0, left))
+        need = Need.of(ask, 0.0)
+        rooms = [need.room(summary) for _, board in self._told() for summary in board if need.at(summary)]
+        return NoGuarantee(ask.tier, ask.devices, max(0, int(max(rooms, default=0.0))))
+
+    def _told(self) -> Iterable[tuple[str, Board]]:
+        """By region that can be reached, all brought up to date."""
+        for cluster in self._stale:
+            board = self._boards.setdefault(cluster.region, Board())
+            for summary in summarise(cluster, self._settings.keep):
+                board.put(summary)
+        self._stale.clear()
+        return ((name, board) for name, board in self._boards.items() if name not in self.cut_off)
 
     def _reachable(self) -> Iterable[Cluster]:
         return (cluster for cluster in self._clusters.values() if cluster.region not in self.cut_off)

@@ -47,9 +47,7 @@ class Scheduler:
         key = (shape.region, shape.cluster)
         cluster = self.clusters.get(key)
         if cluster is None:
-            cluster = Cluster(
-                shape.region, shape.cluster, self.judge, self._hand, self.projects, self.settings
-            )
+            cluster = Cluster(*key, self.judge, self._hand, self.projects, self.settings)
             cluster.refuge = self._refuge
             cluster.phase_s = len(self.clusters) * 7 % self.settings.tick_s
             self.clusters[key] = cluster
@@ -70,8 +68,9 @@ class Scheduler:
 
     def cordon(self, name: str) -> None:
         """Nothing new is put there."""
-        _, floor, place = self._nodes[name]
+        cluster, floor, place = self._nodes[name]
         floor.pool.close(place)
+        self.routing.changed((cluster,))
 
     def uncordon(self, name: str) -> None:
         """It is used again."""
@@ -95,12 +94,14 @@ class Scheduler:
 
     def would(self, ask: Ask) -> Admission:
         """As what a job would be admitted now; nothing changes."""
+        self.routing.changed(self._touched)
         return self.routing.admit(ask)[0]
 
     def submit(self, now_s: float, ask: Ask) -> Admission:
         """A job wants to run. ValueError: there is one with that id."""
         if ask.job_id in self.jobs:
             raise ValueError(f"job {ask.job_id} is there already")
+        self.routing.changed(self._touched)
         admission, cluster, promised = self.routing.admit(ask)
         if admission.tier is None or cluster is None:
             return admission
@@ -174,6 +175,7 @@ class Scheduler:
         for cluster in done:
             self._wakes[cluster] = cluster.decide(now_s)
         self._touched.clear()
+        self.routing.changed(done)
         wake_s = self._send(done, now_s) if len(self.clusters) > 1 else NEVER
         plan, self._hand.plan = self._hand.plan, Plan()
         wake_s = min(wake_s, min(self._wakes.values(), default=NEVER))
@@ -200,11 +202,9 @@ class Scheduler:
 
     def queue(self) -> list[str]:
         """Jobs that wait, in the order in which they go."""
-        waiting = [job for job in self.jobs.values() if not job.runs]
-        return [
-            job.ask.job_id
-            for job in sorted(waiting, key=lambda job: (job.rank, job.queued_s, job.ask.job_id))
-        ]
+        waiting = (job for job in self.jobs.values() if not job.runs)
+        ordered = sorted(waiting, key=lambda job: (job.rank, job.queued_s, job.ask.job_id))
+        return [job.ask.job_id for job in ordered]
 
     def usage(self) -> list[Usage]:
         """All projects that have a quota or devices, by path."""
@@ -241,8 +241,10 @@ class Scheduler:
         self._touched[cluster] = None
 
     def _transfer(self, job: Job, receiver: Cluster, now_s: float) -> None:
-        self._home[job.ask.job_id].remove(job)
+        giver = self._home[job.ask.job_id]
+        giver.remove(job)
         self._home[job.ask.job_id] = receiver
+        self.routing.changed((giver, receiver))
         job.sent_s = now_s
         if job.promised is not None:
             self._promise(job, job.promised, -1)
@@ -262,8 +264,7 @@ class Scheduler:
         return self._look_s if waits else NEVER
 
     def _refuge(self, job: Job, now_s: float) -> bool:
-        here = self._home[job.ask.job_id]
-        return refuge(self.clusters, job, here, self.settings, now_s)
+        return refuge(self.clusters, job, self._home[job.ask.job_id], self.settings, now_s)
 
     def _rerank(self, job: Job, now_s: float) -> None:
         self._home[job.ask.job_id].rerank(job, now_s)
@@ -275,8 +276,7 @@ class Scheduler:
     def _promise(self, job: Job, floor: Floor, sign: int) -> None:
         size = sign * self.routing.commitment(job.ask, job.tier)
         floor.promised += size
-        if job.ask.spot_ok:
-            floor.promised_spot += size
+        floor.promised_spot += size * job.ask.spot_ok
         self.projects.promise(job.ask.project, size)
         job.promised = floor if sign > 0 else None
 

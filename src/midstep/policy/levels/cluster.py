@@ -7,14 +7,14 @@ from midstep.policy.floor import Floor
 from midstep.policy.levels.summary import Summary
 
 
-def summarise(cluster: Cluster, keep: float, spot_ok: bool) -> list[Summary]:
+def summarise(cluster: Cluster, keep: float) -> list[Summary]:
     """One for each type of device; costs nothing, all of it is kept up to date. ``keep``: share that no
-    guarantee may stand on; ``spot_ok``: they may stand on spot nodes."""
+    guarantee may stand on."""
     waiting = cluster.waiting.devices + cluster.owed_devices
     return [
         Summary(
             cluster.region, cluster.name, kind, floor.pool.size, floor.pool.free, floor.pool.largest,
-            room(floor, keep, spot_ok), waiting,
+            room(floor, keep, False), room(floor, keep, True), waiting,
         )
         for kind, floor in cluster.floors.items()
     ]  # fmt: skip
