@@ -25,6 +25,7 @@ from midstep.env import Clock, RealClock
 from midstep.vault import faults
 from midstep.vault.archive import fence, gc
 from midstep.vault.archive.archive import Archive, job_of
+from midstep.vault.archive.leases import awaited
 from midstep.vault.archive.mend import mend
 from midstep.vault.archive.orders import News, Orders, orders_of, to_json
 from midstep.vault.archive.priority import be_modest, in_nobodys_way
@@ -131,15 +132,18 @@ class Archiver:
             fence.forget(archive.backend, rule.job_id)
 
     def _mend(self) -> None:
-        with in_nobodys_way():
+        with in_nobodys_way(self._awaited):
             done = mend(self._archive, self._orders.mend)
         lost = sum(pack.lost for pack in done)
         self._tell(News("mended", nbytes=lost, error=", ".join(pack.pack for pack in done)))
 
+    def _awaited(self) -> bool:
+        return awaited(self._archive.backend)
+
     def _collect(self) -> None:
         planned = gc.plan(self._archive)
         if planned.worth_it:
-            with in_nobodys_way():
+            with in_nobodys_way(self._awaited):
                 done = gc.execute(self._archive, planned)
             self._tell(News("collected", nbytes=done.freed_bytes, again=False))
 

@@ -13,7 +13,7 @@ from midstep.env import Ids, MockClock
 from midstep.vault.archive import gc, leases
 from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.check import Grade, check, damaged_snapshots
-from midstep.vault.archive.leases import LEASE_S, Lease, collecting, is_void, writers
+from midstep.vault.archive.leases import LEASE_S, Lease, awaited, collecting, is_void, writers
 from midstep.vault.backends.base import Backend, Buffer, ObjectInfo
 from midstep.vault.backends.memory import MemoryBackend
 from midstep.vault.errors import Busy, LeaseLost
@@ -115,14 +115,17 @@ def test_a_writer_and_a_collector_keep_out_of_each_others_way() -> None:
     with Lease(archive.backend, archive.clock, archive.ids), pytest.raises(Busy, match="storing a snapshot"):
         collect(archive)
     with collecting(archive.backend, archive.clock, archive.ids):
+        assert not awaited(archive.backend)
         with (
             pytest.raises(Busy, match="is being collected"),
             Lease(archive.backend, archive.clock, archive.ids),
         ):
             pass
+        assert awaited(archive.backend)
         with pytest.raises(Busy), collecting(archive.backend, archive.clock, archive.ids):
             pass
-    collect(archive)
+    with collecting(archive.backend, archive.clock, archive.ids):
+        assert not awaited(archive.backend), "that was the last time"
     assert not list(archive.backend.list("leases"))
 
 

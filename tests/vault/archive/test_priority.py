@@ -25,7 +25,12 @@ be_modest()
 wait = threading.Event()
 threading.Thread(target=wait.wait, daemon=True).start()
 helper = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # ends with us
-with in_nobodys_way():
+asked = threading.Event()
+with in_nobodys_way(asked.is_set, every_s=0.01):
+    say()
+    asked.set()
+    while os.getpriority(os.PRIO_PROCESS, 0):
+        pass
     say()
 say()
 sys.stdin.readline()
@@ -68,7 +73,8 @@ def test_hastened() -> None:
     )
     with process:
         assert process.stdin is not None and process.stdout is not None
-        assert process.stdout.readline() == "0\n", "while it keeps writers out"
+        assert process.stdout.readline() == "19\n", "it keeps writers out, and none is there"
+        assert process.stdout.readline() == "0\n", "one waits"
         assert process.stdout.readline() == "19\n"
         assert nices(process.pid) == {19} and io_class(process.pid) == 3
         assert os.getsid(process.pid) == process.pid and session_nice(process.pid) in (19, None)

@@ -3,6 +3,7 @@
     leases/writer-TOKEN   a writer is at work: it may rely on any chunk that an index names
     leases/collector      a collector is at work: no writer begins
     sweep                 replaced at the start of every collection
+    waiting               a writer has found a collector at work: it had better be quick
 
 A writer puts its lease, then looks for a collector; a collector puts its own, then looks for writers: at most
 one of them goes on. A lease whose holder is dead (this machine, another boot, or no such process) is void at
@@ -30,7 +31,7 @@ from midstep.vault.errors import BackendError, Busy, LeaseLost, ObjectExists, Ob
 
 LEASE_S = 300.0
 RENEW_S = 30.0
-_FOLDER, _COLLECTOR, _SWEEP = "leases", "leases/collector", "sweep"
+_FOLDER, _COLLECTOR, _SWEEP, _WAITING = "leases", "leases/collector", "sweep", "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Lease:
         self._backend.put(self._name, _encode(self._holder))
         try:
             if (other := collector(self._backend)) is not None and not is_void(other, self._clock):
+                self._backend.put(_WAITING, self._holder.token.encode())
                 raise Busy(f"{self._backend.describe()} is being collected by {other.words}: try again later")
         except BaseException:
             self._backend.delete(self._name)
@@ -124,6 +126,7 @@ def collecting(backend: Backend, clock: Clock, ids: Ids) -> Generator[None]:
                 raise Busy(f"{holder.words} is storing a snapshot in {backend.describe()}: try again later")
             backend.delete(name)
         backend.put(_SWEEP, mine.token.encode())
+        backend.delete(_WAITING)
         yield
     finally:
         if (now := collector(backend)) is not None and now.token == mine.token:
@@ -133,6 +136,13 @@ def collecting(backend: Backend, clock: Clock, ids: Ids) -> Generator[None]:
 def collector(backend: Backend) -> Holder | None:
     """Who collects, or died while it did."""
     return _decode(_get(backend, _COLLECTOR))
+
+
+def awaited(backend: Backend) -> bool:
+    """Whether a writer has come since the collector that is at work began."""
+    with contextlib.suppress(BackendError):
+        return bool(_get(backend, _WAITING))
+    return False
 
 
 def writers(backend: Backend) -> list[tuple[str, Holder | None]]:

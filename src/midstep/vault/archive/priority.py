@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 
 _NICEST, _USUAL = 19, 0
 _IO_IDLE = 3 << 13  # the disk when nobody else wants it
 _IO_USUAL = 0  # like others, by the processor's priority
+_LOOK_S = 1.0
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 
 
@@ -28,13 +30,24 @@ def hasten(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def in_nobodys_way() -> Generator[None]:
-    """While writers are kept out, do it like others: whoever waits for that may have a job standing still."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    hasten(os.getpid())
+def in_nobodys_way(awaited: Callable[[], bool], every_s: float = _LOOK_S) -> Generator[None]:
+    """For work that keeps writers out: as soon as one waits, which may have a job standing still, go on like
+    others. ``awaited`` is asked by a thread, and raises nothing."""
+    before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(every_s):
+            if awaited():
+                hasten(os.getpid())
+                return
+
+    thread = threading.Thread(target=look, name="vault-haste", daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        ended.set()
+        thread.join()
         if before == _NICEST:
             be_modest()
 
