@@ -53,7 +53,7 @@ class Scheduler:
             self.clusters[key] = cluster
         floor = cluster.join(shape)
         self._nodes[shape.name] = (cluster, floor, floor.pool.places[shape.name])
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def node_left(self, now_s: float, name: str) -> None:
         """It is gone: jobs on it wait again, which the next plan says with `Suspend`."""
@@ -64,7 +64,7 @@ class Scheduler:
             cluster.add(job, now_s)
         floor.pool.leave(place)
         cluster.refit()
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def cordon(self, name: str) -> None:
         """Nothing new is put there."""
@@ -77,14 +77,14 @@ class Scheduler:
         cluster, floor, place = self._nodes[name]
         cluster.keep(floor, place)
         floor.pool.open(place)
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def drain(self, name: str) -> None:
         """Cordoned, and emptied with the next plan: its jobs move, shrink, or at last wait."""
         cluster, floor, place = self._nodes[name]
         floor.pool.close(place)
         cluster.drain(floor, place)
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def reachable(self, region: str, is_so: bool) -> None:
         """A region that is cut off goes on alone: nothing is sent there, and nothing is taken from there."""
@@ -94,14 +94,12 @@ class Scheduler:
 
     def would(self, ask: Ask) -> Admission:
         """As what a job would be admitted now; nothing changes."""
-        self.routing.changed(self._touched)
         return self.routing.admit(ask)[0]
 
     def submit(self, now_s: float, ask: Ask) -> Admission:
         """A job wants to run. ValueError: there is one with that id."""
         if ask.job_id in self.jobs:
             raise ValueError(f"job {ask.job_id} is there already")
-        self.routing.changed(self._touched)
         admission, cluster, promised = self.routing.admit(ask)
         if admission.tier is None or cluster is None:
             return admission
@@ -125,7 +123,7 @@ class Scheduler:
         if job.promised is not None:
             self._promise(job, job.promised, -1)
         job.floor, job.sharing, job.review_s = None, 0, NEVER
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def progress(
         self, now_s: float, job_id: str, efficiency: Mapping[int, float], snapshot_bytes: int | None = None
@@ -144,15 +142,14 @@ class Scheduler:
         """What it really has; an action failed, or a person did something. Devices that others have by the
         books are taken from those, with the next plan."""
         job, cluster = self.jobs[job_id], self._home[job_id]
-        if grant is None:
-            if job.runs:
-                assert job.floor is not None
-                job.floor.lift(job)
-                self._forget(job, now_s)
-                cluster.add(job, now_s)
-        else:
+        if grant is not None:
             self._adopt(job, cluster, grant, now_s)
-        self._touched[cluster] = None
+        elif job.runs:
+            assert job.floor is not None
+            job.floor.lift(job)
+            self._forget(job, now_s)
+            cluster.add(job, now_s)
+        self._touch(cluster)
 
     def quota(self, path: str, quota: Quota | None) -> None:
         """A project's share; None: it has none any more."""
@@ -169,7 +166,7 @@ class Scheduler:
         """What to do now; it is taken as done."""
         for cluster, at_s in self._wakes.items():
             if at_s <= now_s:
-                self._touched[cluster] = None
+                self._touch(cluster)
         self._borrowing.settle(self._rerank, now_s)
         done = list(self._touched)
         for cluster in done:
@@ -187,7 +184,7 @@ class Scheduler:
         for cluster in self.clusters.values():
             if not region or cluster.region == region:
                 cluster.rank_anew(now_s)
-                self._touched[cluster] = None
+                self._touch(cluster)
         return self.decide(now_s)
 
     def why(self, job_id: str) -> Cause | Waiting | None:
@@ -219,8 +216,6 @@ class Scheduler:
         seen: set[str] = set()
         promised: dict[Floor, float] = {}
         for cluster in self.clusters.values():
-            for floor in cluster.floors.values():
-                floor.check()
             for job in cluster.jobs():
                 assert job.ask.job_id not in seen, (job.ask.job_id, "is in two places")
                 assert self._home[job.ask.job_id] is cluster and self.jobs[job.ask.job_id] is job
@@ -229,6 +224,7 @@ class Scheduler:
                     size = self.routing.commitment(job.ask, job.tier)
                     promised[job.promised] = promised.get(job.promised, 0.0) + size
             for floor in cluster.floors.values():
+                floor.check()
                 assert abs(floor.promised - promised.get(floor, 0.0)) < 1e-6, "promises"
         assert seen == set(self.jobs), "a job is nowhere"
 
@@ -238,7 +234,7 @@ class Scheduler:
         self._home[job.ask.job_id] = cluster
         self._borrowing.enter(job)
         cluster.add(job, now_s)
-        self._touched[cluster] = None
+        self._touch(cluster)
 
     def _transfer(self, job: Job, receiver: Cluster, now_s: float) -> None:
         giver = self._home[job.ask.job_id]
@@ -266,9 +262,13 @@ class Scheduler:
     def _refuge(self, job: Job, now_s: float) -> bool:
         return refuge(self.clusters, job, self._home[job.ask.job_id], self.settings, now_s)
 
+    def _touch(self, cluster: Cluster) -> None:
+        self._touched[cluster] = None
+        self.routing.changed((cluster,))
+
     def _rerank(self, job: Job, now_s: float) -> None:
         self._home[job.ask.job_id].rerank(job, now_s)
-        self._touched[self._home[job.ask.job_id]] = None
+        self._touch(self._home[job.ask.job_id])
 
     def _used(self, job: Job, devices: int) -> None:
         self.projects.use(job.ask.project, devices * job.ask.milli / 1000)
