@@ -109,7 +109,6 @@ def plot(days: list[Day], path: Path) -> None:
 @cache
 def _large() -> dict[str, float]:
     """A fleet of 100,160 devices in 40 clusters with 20,000 jobs waiting: seconds, and bytes of memory."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scheduler, now_s, more = busy_fleet(20_000, random.Random(SEED))
     _say(f"{sum(job.runs for job in scheduler.jobs.values())} jobs run")
     passes: list[float] = []
@@ -134,12 +133,13 @@ def _large() -> dict[str, float]:
                 _timed(lambda j=job_id, at_s=now_s: (scheduler.ended(at_s, j), scheduler.decide(at_s)))
             )
     scheduler.check()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    # The most that this process ever had, whatever ran before in it: what it grew by would be too little.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "pass": float(np.percentile(passes, 99)),
         "region": float(np.percentile(regions, 99)),
         "event": float(np.percentile(events, 99)),
-        "bytes": grown * 1024.0,
+        "bytes": peak * 1024.0,
     }
 
 
@@ -158,7 +158,7 @@ def event() -> list[float]:
     return [_large()["event"]]
 
 
-@benchmark("sched-memory", bar=2.0, unit="GB", against="what such a fleet takes")
+@benchmark("sched-memory", bar=2.0, unit="GB", against="the most that a process with such a fleet takes")
 def memory() -> list[float]:
     return [_large()["bytes"] / 1e9]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,23 @@ async def test_the_queue_is_in_order_and_says_why(tmp_path: Path) -> None:
         found = await why(fleet, "a")
         assert [(d["action"], d["facts"]["asked"]) for d in found["decisions"]] == [("wait", "1")]
         assert found["would_run_if"] == ["job first ended or were suspended"]
+
+
+async def test_promises_stand_on_spot_nodes_only_where_the_job_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, regions=("east",)) as fleet:
+        await fleet.add(node("firm", devices=1))
+        await fleet.add(replace(node("brief", devices=4), spot=True))
+        nodes = {n["name"]: n["spot"] for n in (await fleet.http.get("/v1/nodes")).json()}
+        assert nodes == {"firm": False, "brief": True}
+        job = {"command": ["x"], "devices": 2, "tier": "premium"}
+        refused = await fleet.http.post("/v1/jobs", json=job)
+        assert refused.status_code == 409 and "1" in refused.json()["detail"], refused.text
+        taken = await fleet.http.post("/v1/jobs", json={**job, "spot_ok": True})
+        assert taken.status_code == 201, taken.text
+        await fleet.reaches(taken.json()["job_id"], "running")
+        # Without a tier it runs all the same, promised nothing.
+        spare = await fleet.submit(devices=2)
+        assert (await fleet.reaches(spare, "running"))["tier"] == "basic"
 
 
 async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def test_devices_have_their_own_cores_unless_said_otherwise(shape: Shape, cores:
     assert all([d.index for d in n.devices] == list(range(shape.devices)) for n in plan.nodes)
 
 
+def test_the_last_nodes_of_each_region_may_be_taken_away() -> None:
+    groups, shared = cpu_devices(12, [0])
+    plan = make_plan("", Path("/s"), Shape(2, 3, 2, spot=1), groups, shared)
+    assert [n.name for n in plan.nodes if n.spot] == ["north-3", "south-3"]
+    assert PLAN.validate_json(PLAN.dump_json(plan)) == plan
+
+
 def test_gpus_are_listed_by_every_node_under_their_own_numbers() -> None:
     gpus = (Device(0, "nvidia-h100", (0,)), Device(1, "nvidia-h100", (1,)))
     plan = make_plan("", Path("/s"), Shape(2, 2, 2), gpus, overcommitted=True)

@@ -30,6 +30,7 @@ class AgentConfig:
     criu: Path | None = None  # None: freeze in place
     passthrough: tuple[str, ...] = ()  # names below /tmp that ranks must find, beside those found out
     cluster: str = "main"
+    spot: bool = False  # the node may be taken away at short notice
     crash_at: str = ""  # tests: a point of faults.POINTS at which the agent kills itself
 
     @property
@@ -42,6 +43,7 @@ class AgentConfig:
             self.devices,
             self.cluster,
             freezes_in_place=self.criu is None,
+            spot=self.spot,
         )
 
 

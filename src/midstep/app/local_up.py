@@ -49,6 +49,7 @@ def up(
     regions: int | None,
     nodes: int | None,
     devices: int | None,
+    spot: int | None,
     name: str,
     cpu: bool,
     rule: dict[str, Any] | None,
@@ -62,8 +63,10 @@ def up(
     """Answers the exit code. See `midstep up --help`."""
     paths = StatePaths.at(state)
     default = Shape()
-    shape = Shape(regions or default.regions, nodes or default.nodes, devices or default.devices)
-    given = (regions, nodes, devices) != (None, None, None)
+    shape = Shape(
+        regions or default.regions, nodes or default.nodes, devices or default.devices, spot or default.spot
+    )
+    given = (regions, nodes, devices, spot) != (None, None, None, None)
     criu = _criu()
     check_machine(paths, [criu] if criu else [])
     paths.root.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,10 @@ def up(
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices in each node.", show_default="2")
     ] = None,
+    spot: Annotated[
+        int | None,
+        typer.Option(min=0, help="Nodes of each region that may be taken away.", show_default="0"),
+    ] = None,
     name: Annotated[str, typer.Option(help="The fleet's name.", show_default="made up")] = "",
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU cores as devices, even if there are GPUs.")] = False,
     checkpoint_every: options.CheckpointEvery = None,
@@ -59,6 +63,7 @@ def up(
         regions=regions,
         nodes=nodes,
         devices=devices,
+        spot=spot,
         name=name,
         cpu=cpu,
         rule=_rule(checkpoint_every, checkpoint_min, checkpoint_max, keep),
@@ -136,6 +141,7 @@ def nodes(state: options.State = None, as_json: options.Json = False) -> None:
             )
             there += " (freezes in place)" if node.freezes_in_place else ""
             there += " (cordoned)" if node.cordoned else ""
+            there += " (spot)" if node.spot else ""
             for device in node.devices:
                 cores = ",".join(map(str, device.cpus))
                 rows.append((node.name, node.region, there, str(device.index), device.device_type, cores,

@@ -34,3 +34,4 @@ class JobFile:
     project: str = ""
     min_devices: int | None = None
     elastic: bool = True
+    spot_ok: bool = False

@@ -113,6 +113,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "project": _text,
     "min_devices": _positive,
     "elastic": _flag,
+    "spot_ok": _flag,
 }
 
 

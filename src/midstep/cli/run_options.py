@@ -38,6 +38,9 @@ Least = Annotated[
 Elastic = Annotated[
     bool, typer.Option("--elastic/--no-elastic", help="May have fewer devices than it asks for for a while.")
 ]
+SpotOk = Annotated[
+    bool, typer.Option("--spot-ok", help="What it is promised may stand on nodes that can be taken away.")
+]
 MaxUpload = Annotated[int, typer.Option(min=1, help="Largest work directory, in MB.", metavar="MB")]
 Name = Annotated[str, typer.Option(help="A name to call it by.")]
 Devices = Annotated[

@@ -53,6 +53,7 @@ def run(
     project: given.Project = "",
     min_devices: given.Least = None,
     elastic: given.Elastic = True,
+    spot_ok: given.SpotOk = False,
     kind: given.Kind = JobKind.TRAIN,
     device_type: given.DeviceType = None,
     env: given.Env = None,
@@ -90,14 +91,13 @@ def run(
         project=project,
         min_devices=min_devices,
         elastic=elastic,
+        spot_ok=spot_ok,
     )
     manner = Manner(state, max_upload, follow, as_json, DRY.get())
 
     def work() -> int:
         if origin is not None:
-            _refuse_plan(manner)
-            refuse_changes(job, env or [], no_workdir)
-            return hand_in(replace(job, workdir=None), [], manner, origin)
+            return _go_on(job, env or [], no_workdir, manner, origin)
         if not job.command:
             raise UsageError("COMMAND is missing", "midstep run -- python train.py")
         return hand_in(job, env or [], manner)
@@ -105,9 +105,11 @@ def run(
     guarded(work)
 
 
-def _refuse_plan(manner: Manner) -> None:
+def _go_on(job: JobFile, env: list[str], no_workdir: bool, manner: Manner, origin: str) -> int:
     if manner.dry:
         raise UsageError("what starts from a snapshot cannot be planned", "give a command in place of --from")
+    refuse_changes(job, env, no_workdir)
+    return hand_in(replace(job, workdir=None), [], manner, origin)
 
 
 def submit(
@@ -161,6 +163,7 @@ def hand_in(job: JobFile, env: list[str], manner: Manner, origin: str | None = N
             project=job.project,
             min_devices=job.min_devices,
             elastic=job.elastic,
+            spot_ok=job.spot_ok,
         )
         if manner.dry:
             from midstep.cli.plan import say_plan

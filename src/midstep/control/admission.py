@@ -82,6 +82,7 @@ def standing(request: JobRequest, ranks: int, devices: int) -> dict[str, Any]:
         "priority": request.priority,
         "project": request.project,
         "min_devices": least,
+        "spot_ok": request.spot_ok,
     }
 
 

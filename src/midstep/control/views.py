@@ -127,6 +127,7 @@ def node_views(
                 node.freezes_in_place,
                 devices,
                 name in cordoned,
+                node.spot,
             )
         )
     return views

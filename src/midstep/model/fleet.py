@@ -29,6 +29,7 @@ class Node:
     devices: tuple[Device, ...]
     cluster: str = "main"
     freezes_in_place: bool = False  # no CRIU here: suspend keeps the processes, nothing can move
+    spot: bool = False  # it may be taken away at short notice
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class JobSpec:
     priority: Priority = Priority.MEDIUM
     project: str = ""  # "team/sub/...", whose quota it is under; '': of nobody in particular
     min_devices: int = 1  # the scheduler shrinks it no further
+    spot_ok: bool = False  # what it is promised may stand on nodes that may be taken away
 
     @property
     def least(self) -> int:

@@ -86,6 +86,7 @@ class JobRequest:
     project: str = ""
     min_devices: int | None = None  # None: 1
     elastic: bool = True  # False: exactly as many as it asks for
+    spot_ok: bool = False  # what it is promised may stand on spot nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class NodeView:
     freezes_in_place: bool
     devices: tuple[DeviceView, ...]
     cordoned: bool = False  # nothing new is placed there
+    spot: bool = False  # it may be taken away at short notice
 
 
 @dataclass(frozen=True, slots=True)

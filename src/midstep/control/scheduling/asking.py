@@ -24,7 +24,12 @@ def shapes(node: Node) -> list[NodeShape]:
     several = len(found) > 1
     return [
         NodeShape(
-            f"{node.name}{_TYPES}{kind}" if several else node.name, node.region, node.cluster, kind, count
+            f"{node.name}{_TYPES}{kind}" if several else node.name,
+            node.region,
+            node.cluster,
+            kind,
+            count,
+            spot=node.spot,
         )
         for kind, count in sorted(found.items())
     ]
@@ -47,6 +52,7 @@ def ask_of_spec(spec: JobSpec, job_id: str, *, or_basic: bool) -> Ask:
         device_types=(spec.device_type,) if spec.device_type else (),
         region=spec.region or "",
         or_basic=or_basic,
+        spot_ok=spec.spot_ok,
     )
 
 
@@ -72,6 +78,7 @@ def ask(record: JobRecord, now_s: float) -> Ask | None:
         region=here or "",
         may_move=movable,
         or_basic=True,  # it was admitted before
+        spot_ok=spec.spot_ok,
     )
 
 

@@ -133,4 +133,5 @@ def _with_network(plan: FleetPlan) -> FleetPlan:
 
 
 def _describe(shape: Shape) -> str:
-    return f"{shape.regions} regions x {shape.nodes} nodes x {shape.devices} devices"
+    spot = f", {shape.spot} spot nodes in each region" if shape.spot else ""
+    return f"{shape.regions} regions x {shape.nodes} nodes x {shape.devices} devices{spot}"

@@ -20,11 +20,13 @@ FIRST_PORT = 7474
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the user asked for: so many regions, nodes in each, devices in each node."""
+    """What the user asked for: so many regions, nodes in each, devices in each node; the last ``spot`` nodes
+    of each region may be taken away at short notice."""
 
     regions: int = 2
     nodes: int = 2
     devices: int = 2
+    spot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class NodePlan:
     address: str
     veth: str
     devices: tuple[Device, ...]
+    spot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,8 @@ def _nodes(shape: Shape, tag: str, groups: tuple[Device, ...]) -> list[NodePlan]
         for k in range(shape.nodes):
             index = len(nodes)
             own = _devices_of(index, shape.devices, groups)
-            nodes.append(NodePlan(f"{region}-{k + 1}", region, "", f"ms{tag}-{index}", own))
+            spot = k >= shape.nodes - shape.spot
+            nodes.append(NodePlan(f"{region}-{k + 1}", region, "", f"ms{tag}-{index}", own, spot))
     return nodes
 
 

@@ -108,6 +108,7 @@ def _agent(plan: FleetPlan, node: NodePlan, token: str, criu: Path | None) -> di
         "inject": str(Path(midstep.__path__[0]) / "runtime" / "inject"),
         "criu": str(criu) if criu else None,
         "passthrough": [],
+        "spot": node.spot,
     }
 
 
