@@ -41,18 +41,25 @@ def in_the_way(floor: Floor, job: Job, hand: Hand, now_s: float) -> list[tuple[i
     all smaller than the job. Empty: there are not so many such nodes."""
     pool, devices = floor.pool, job.ask.devices
     each = min(devices, pool.largest)
-    found: list[tuple[int, int, int, list[Job]]] = []
+    count = -(-devices // each) if each else 0
+    nodes: list[tuple[int, int, list[Job]]] = []  # devices that have to be left, place, who has some there
     for place, size in enumerate(pool.sizes):
         if not each or size < each or pool.closed[place]:
             continue
-        owed = [other for other in floor.on.get(place, ()) if other is not job and other.rank < SPARE * BAND]
+        owed = [it for it in floor.on.get(place, ()) if it.rank < SPARE * BAND and it is not job]
+        needed = sum(floor.at(it, place) for it in owed) - (size - each)
+        nodes.append((needed, place, owed))
+    nodes.sort(key=lambda node: node[:2])
+    found: list[tuple[int, int, int, list[Job]]] = []
+    for needed, place, owed in nodes:
+        if len(found) >= count and found[count - 1][:2] < (0, needed):
+            break  # those that follow have to leave more
         able = [(hand.can_move(it, now_s), it) for it in owed if _movable(it) and it.devices < each]
-        movers = _enough(able, sum(floor.at(other, place) for other in owed) - (size - each))
+        movers = _enough(able, needed)
         if movers is not None:
             at_cost = sum(not can for can, _ in movers)
             found.append((at_cost, sum(it.devices for _, it in movers), place, [it for _, it in movers]))
-    count = -(-devices // each) if each else 0
-    found.sort(key=lambda item: item[:3])
+            found.sort(key=lambda item: item[:3])
     return [(place, movers) for *_, place, movers in found[:count]] if len(found) >= count else []
 
 

@@ -4,6 +4,7 @@ and are expected to wait, longer than carrying their snapshot there takes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from midstep.policy.asks import Settings
 from midstep.policy.cluster import Cluster
@@ -46,8 +47,10 @@ def spill(
         donors.sort(key=lambda other: (other.region != cluster.region, -other.waiting.devices, other.name))
         got = 0
         for donor in donors:
-            for job in list(_willing(donor, cluster, settings, now_s)):
-                if free <= 0 or got >= AT_ONCE:
+            if free <= 0 or got >= AT_ONCE:
+                break
+            for job in list(islice(_willing(donor, cluster, settings, now_s), min(free, AT_ONCE - got))):
+                if free <= 0:
                     break
                 transfer(job, cluster, now_s)
                 free -= max(1, job.ask.devices)
