@@ -120,12 +120,17 @@ class _Tally:
     def __init__(self, floor: Floor, homes: Homes, own: dict[int, int]) -> None:
         self._floor, self._homes = floor, homes
         self._more = dict(own)
+        self._whole: dict[int, int] = {}  # unit -> how many of them would be free
 
     def add(self, victim: Job) -> None:
         """It would give way."""
         for place, count in _holds(victim):
             if not self._floor.pool.closed[place]:
-                self._more[place] = self._more.get(place, 0) + count
+                before = self._more.get(place, 0)
+                self._more[place] = before + count
+                left = self._floor.pool.left[place] + before
+                for unit in self._whole:
+                    self._whole[unit] += (left + count) // unit - left // unit
 
     def enough(self, sharing: int, victim: Job) -> int | None:
         """A place where all of it would fit now, -1 for several, None for nowhere."""
@@ -156,10 +161,13 @@ class _Tally:
 
     def _units(self, sharing: int) -> int:
         pool, unit = self._floor.pool, max(1, self._homes.unit(sharing))
-        found = pool.units_free(unit)
-        for place, more in self._more.items():
-            if not pool.closed[place]:
-                found += (pool.left[place] + more) // unit - pool.left[place] // unit
+        found = self._whole.get(unit)
+        if found is None:
+            found = pool.units_free(unit)
+            for place, more in self._more.items():
+                if not pool.closed[place]:
+                    found += (pool.left[place] + more) // unit - pool.left[place] // unit
+            self._whole[unit] = found
         return found
 
     def _free(self, unit: int) -> Iterator[tuple[int, int]]:
