@@ -89,7 +89,6 @@ def _may_run(entry: JobEntry) -> bool:
 def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:
     if entry is None or (entry.phase is Phase.GONE and entry.epoch < wanted.epoch):
         return Move.REFUSE if wanted.adopt else Move.HOLD
-    never_ran = entry.phase in (Phase.HELD, Phase.PROXY_LOST) and not entry.processes and not entry.exits
     if entry.epoch == wanted.epoch:
         return Move.NOTHING
     if _whole(entry, live, wanted):
@@ -98,9 +97,14 @@ def _to_hold(entry: JobEntry | None, live: Live, wanted: Assignment) -> Move:
             return Move.ADOPT
         if here & there and wanted.source is not None:
             return Move.CHANGE
-    if wanted.adopt and not never_ran:
+    if wanted.adopt and not _never_ran(entry):
         return Move.REFUSE
     return Move.CLEAR if live.alive or live.files or live.proxy else Move.HOLD
+
+
+def _never_ran(entry: JobEntry) -> bool:
+    """Its ranks were not launched yet, though others were: they may still be, as those wait for them."""
+    return entry.phase in (Phase.HELD, Phase.PROXY_LOST) and not entry.processes and not entry.exits
 
 
 def _whole(entry: JobEntry, live: Live, wanted: Assignment) -> bool:

@@ -17,7 +17,6 @@ _WANTED = {
     Stage.JOINING: (Phase.RUNNING,),
     Stage.DUMPING: (Phase.DUMPED,),
 }
-_PASSING = (Fault.NODE, Fault.TRANSIENT)
 
 
 def settle(draft: Draft) -> None:
@@ -139,7 +138,7 @@ def _failed(draft: Draft, failure: Failure) -> None:
             ways.roll_back(draft, failure)
         case _ if failure.intact and failure.fault is not Fault.USER:
             ways.reconnect(draft, failure)
-        case Stage.HOLDING | Stage.JOINING | Stage.RUNNING | Stage.DUMPING if failure.fault in _PASSING:
+        case Stage.HOLDING | Stage.JOINING | Stage.RUNNING | Stage.DUMPING if failure.fault.passes:
             recovery.start_over(draft, failure)
         case _ if record.snapshot is not None and failure.fault is not Fault.USER:
             leaving.give_up(draft, failure)

@@ -145,7 +145,7 @@ def roll_back(draft: Draft, failure: Failure) -> None:
         checkpoints.refused(draft, failure)
     else:
         count(draft)
-        again = failure.fault in (Fault.TRANSIENT, Fault.NODE) and draft.record.attempts < ATTEMPTS
+        again = failure.fault.passes and draft.record.attempts < ATTEMPTS
         draft.log("failure", f"{failure.step}: {failure.message}; the job goes on running")
         draft.end_move(ok=False, message=failure.message)
         if not again:

@@ -42,6 +42,11 @@ class Fault(enum.StrEnum):
     TRANSIENT = "transient"  # try again
     SNAPSHOT = "snapshot"  # the snapshot cannot be used, on any node: an older one may
 
+    @property
+    def passes(self) -> bool:
+        """The same may go well the next time, or elsewhere."""
+        return self in (Fault.NODE, Fault.TRANSIENT)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

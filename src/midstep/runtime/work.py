@@ -167,8 +167,7 @@ class OpWork(Work):
 
     def _see_to(self, future: OpFuture) -> None:
         """Somebody may wait for a future without a word. The deadlines' thread is not begun where the end of
-        the backward will see to it: in a process of one thread the C library needs no locks, which a model
-        of small operations feels."""
+        the backward will see to it: in a process of one thread the C library needs no locks."""
         if not turns.waits_at_the_end(self):
             self.mind()
         elif turns.asked_by_the_engine(sys._getframe(2)):

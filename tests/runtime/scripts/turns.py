@@ -161,10 +161,11 @@ def store():
     return int(box.add("count", 0))
 
 
-def training(**options):
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(80, 300), torch.nn.ReLU(), torch.nn.Linear(300, 80))
+def trained(net, hook=None, **options):
+    """The losses of some steps."""
     model = DistributedDataParallel(net, bucket_cap_mb=0.05, **options)
+    if hook is not None:
+        model.register_comm_hook(None, hook)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     data = torch.Generator().manual_seed(RANK)
     losses = []
@@ -175,6 +176,11 @@ def training(**options):
         optimizer.step()
         losses.append(loss.item().hex())
     return losses
+
+
+def training():
+    torch.manual_seed(0)
+    return trained(torch.nn.Sequential(torch.nn.Linear(80, 300), torch.nn.ReLU(), torch.nn.Linear(300, 80)))
 
 
 def not_at_the_end():
@@ -200,23 +206,6 @@ def not_at_the_end():
     return posted.tolist()
 
 
-def steps_of(net, hook=None, **options):
-    """The losses of some steps."""
-    model = DistributedDataParallel(net, bucket_cap_mb=0.05, **options)
-    if hook is not None:
-        model.register_comm_hook(None, hook)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    data = torch.Generator().manual_seed(RANK)
-    losses = []
-    for _ in range(4):
-        loss = (model(torch.randn(16, 80, generator=data)) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item().hex())
-    return losses
-
-
 def waits_in_hooks():
     """A hook waits in C++ for what it has just posted, in the middle of the backward."""
 
@@ -227,7 +216,7 @@ def waits_in_hooks():
         return dist.all_reduce(torch.ones(3), async_op=True).get_future().then(lambda _: bucket.buffer())
 
     torch.manual_seed(0)
-    return steps_of(torch.nn.Sequential(torch.nn.Linear(80, 300), torch.nn.Linear(300, 80)), hook)
+    return trained(torch.nn.Sequential(torch.nn.Linear(80, 300), torch.nn.Linear(300, 80)), hook)
 
 
 def threads():
@@ -249,7 +238,7 @@ class Again(torch.nn.Module):
 
 def a_backward_within():
     torch.manual_seed(0)
-    return steps_of(Again(), static_graph=True) + steps_of(Again())
+    return trained(Again(), static_graph=True) + trained(Again())
 
 
 CASES = [
@@ -268,12 +257,11 @@ CASES = [
     waits_in_hooks,
     a_backward_within,
 ]
+chosen = os.environ.get("CASES", "")
 results = {}
-chosen = os.environ.get("CASES", "").split(",")
-for case in [threads] if chosen == ["threads"] else CASES:
-    if case.__name__ in chosen or chosen == [""]:
-        results[case.__name__] = case()
-        print(RANK, case.__name__, time.monotonic(), file=sys.stderr, flush=True)
-        dist.barrier()
+for case in [globals()[name] for name in chosen.split(",")] if chosen else CASES:
+    results[case.__name__] = case()
+    print(RANK, case.__name__, time.monotonic(), file=sys.stderr, flush=True)
+    dist.barrier()
 print(json.dumps(results))
 dist.destroy_process_group()

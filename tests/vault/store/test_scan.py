@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from midstep.vault.store import scan as scanning
 from midstep.vault.store import writing
 from midstep.vault.store.scan import Chunks, scan, scan_apart
 from tests.vault.store.kit import MIB, PAGE, names, noise, read_back, repository, text
+
+Look = Callable[[int, int, Path], Iterator[Chunks]]
 
 
 @pytest.fixture
@@ -27,14 +29,13 @@ def large(tmp_path: Path) -> Path:
     return path
 
 
-def looked_through(path: Path, look: str = "scan_apart") -> list[Chunks]:
+def looked_through(path: Path, look: Look = scan_apart) -> list[Chunks]:
     with path.open("rb") as file:
-        found = scan_apart if look == "scan_apart" else scan
-        return list(found(file.fileno(), path.stat().st_size, path))
+        return list(look(file.fileno(), path.stat().st_size, path))
 
 
 def test_it_finds_what_is_found_here(large: Path) -> None:
-    here = [chunk for some in looked_through(large, "scan") for chunk in some]
+    here = [chunk for some in looked_through(large, scan) for chunk in some]
     assert [chunk for some in looked_through(large) for chunk in some] == here
     assert sum(length for _, length in here) == 6 * MIB
 
