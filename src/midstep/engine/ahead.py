@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from midstep.engine import checkpoints
 from midstep.engine.draft import Draft, sized
-from midstep.engine.record import Ahead, Intent, JobRecord, Move, NodeStep
+from midstep.engine.facets import Ahead, NodeStep
+from midstep.engine.record import Intent, JobRecord, Move
 from midstep.model.job import SnapshotRef
 from midstep.model.lifecycle import Stage
 from midstep.model.phase import CopyState, CopyStatus, StepTiming

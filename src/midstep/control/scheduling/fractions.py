@@ -120,7 +120,8 @@ class Account:
 
 def rates_of(record: JobRecord) -> Rates:
     """What a job is owed and receives as it is now."""
-    wanted = record.intent in (Intent.RUN, Intent.MIGRATE) and record.stage not in _UNOWED
+    moves = record.intent in (Intent.RUN, Intent.MIGRATE) or record.parts
+    wanted = moves and record.stage not in _UNOWED
     owed = record.spec.devices if record.asked is None else record.asked
     runs = record.stage is Stage.RUNNING and not record.unreachable
     return Rates(float(owed) if wanted else 0.0, float(record.devices) if runs and wanted else 0.0)
