@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from midstep.api.agents import agent_routes
+from midstep.api.between import between_routes
 from midstep.api.fleet import fleet_routes
 from midstep.api.jobs import job_routes
 from midstep.api.problems import answer, install
 from midstep.api.schedule import schedule_routes
+from midstep.control.between.liaison import Liaison
 from midstep.control.desk import Desk
 from midstep.control.region import Region
 from midstep.control.scheduling.office import Office
@@ -50,6 +52,7 @@ def build(region: Region) -> FastAPI:
     app.include_router(job_routes(desk))
     app.include_router(fleet_routes(desk))
     app.include_router(schedule_routes(Office(region)))
+    app.include_router(between_routes(Liaison(region, desk)))
     app.include_router(agent_routes(region))
     return app
 
