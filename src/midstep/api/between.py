@@ -52,6 +52,16 @@ def _jobs(router: APIRouter, liaison: Liaison) -> None:
     async def take_in(request: Request) -> JobView:
         return await liaison.take_in(await request.body())
 
+    @router.post("/jobs/check", status_code=204)
+    async def check(request: Request) -> Response:
+        liaison.check(await request.body())
+        return Response(status_code=204)
+
+    @router.post("/jobs/{job}/passport")
+    async def passport(job: str, request: Request) -> Response:
+        body = liaison.passport(job, await parsed(LeaveRequest, request))
+        return Response(body, media_type="application/octet-stream")
+
     @router.get("/jobs/{job}")
     async def show(job: str) -> JobView:
         return liaison.job(job)

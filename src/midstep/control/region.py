@@ -91,7 +91,7 @@ class Region:
     def open(cls, settings: Settings, clock: Clock | None = None, ids: Ids | None = None) -> Self:
         """Take the state folder. Raises StateError: it cannot be used, or another controller uses it."""
         clock, ids = clock or RealClock(), ids or real_ids()
-        lock = _locked(settings.state_dir)
+        lock = locked(settings.state_dir)
         try:
             journal = Journal(settings.state_dir / "midstep.db")
             vaults = Vaults(settings.regions, clock)
@@ -158,7 +158,8 @@ class Region:
         os.close(self.lock)
 
 
-def _locked(state_dir: Path) -> int:
+def locked(state_dir: Path) -> int:
+    """Take a state folder for as long as the answer, a descriptor, is open. Raises StateError."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

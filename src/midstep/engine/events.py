@@ -137,6 +137,8 @@ class LeaveAsked:
     region: str
     ahead: bool = False
     why: str = ""
+    node: str | None = None
+    devices: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,3 +64,5 @@ class Parting:
     copies: bool = False
     handed: bool = False
     why: str = ""  # the scheduler's reason; '': its user asked
+    node: str | None = None  # there and nowhere else in that region
+    devices: int | None = None  # that it shall have there; None: as here

@@ -40,7 +40,8 @@ def ask(draft: Draft, event: LeaveAsked) -> None:
     runs = record.intent is not Intent.SUSPEND
     copies = event.ahead and runs and record.stays_put
     draft.log("scheduled" if event.why else "asked", f"go to region {event.region}{_because(event.why)}")
-    draft.set(parting=Parting(event.region, draft.now_s, runs, copies, why=event.why))
+    where = (event.why, event.node, event.devices)
+    draft.set(parting=Parting(event.region, draft.now_s, runs, copies, False, *where))
     if not copies:
         _stand_still(draft)
 
@@ -57,7 +58,7 @@ def copied(draft: Draft, event: Copied) -> None:
         draft.add_move(replace(move, message=event.message))
     elif event.message:
         draft.log("copy-ahead", f"was given up: {event.message}; the job goes without")
-    draft.set(parting=replace(parting, copies=False))
+    draft.set(parting=replace(parting, copies=False, since_s=draft.now_s))
     _stand_still(draft)
 
 
@@ -71,7 +72,7 @@ def hand_over(draft: Draft) -> None:
         raise Refused("not_ready", words, record.shown)
     assert record.parting is not None
     draft.set(parting=replace(record.parting, handed=True), hops=record.hops + 1, waiting="")
-    draft.log("handed over", f"to the controller of region {record.parting.region}")
+    draft.log("handed-over", f"handed over to the controller of region {record.parting.region}")
 
 
 def ready(record: JobRecord) -> bool:
@@ -108,7 +109,7 @@ def arrive(
         moves, move = (*moves, replace(move, ended_s=now_s, ok=True)), None
     version = record.version + 1 if record is not None else 1
     taken = record_of(replace(passport, moves=moves), move, version, now_s)
-    effects: list[Effect] = [Log("arrived", f"from region {passport.came_from}{_because(passport.why)}")]
+    effects: list[Effect] = [Log("arrived", f"arrived from region {passport.came_from}{_because(passport.why)}")]
     if record is not None:
         kept = {ref.snapshot_id for ref in _refs(taken)}
         effects += [

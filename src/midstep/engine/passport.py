@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from midstep.engine.record import Intent, JobRecord, Move
+from midstep.engine.facets import Parting
+from midstep.engine.record import Intent, JobRecord, Move, Target
 from midstep.model.job import JobSpec, SnapshotRef
 
 
@@ -21,6 +22,7 @@ class Passport:
     since_s: float
     runs: bool
     why: str
+    node: str | None
     spec: JobSpec
     submitted_s: float
     epoch: int
@@ -39,11 +41,9 @@ class Passport:
     moves: tuple[Move, ...] = ()
 
 
-def passport_of(record: JobRecord, region: str) -> Passport:
-    """Of a job that was handed over by ``region``. Where its user wanted it to be is not where it goes: that
-    wish is over."""
-    parting = record.parting
-    assert parting is not None and parting.handed, "only what was handed over has a passport"
+def passport_of(record: JobRecord, region: str, parting: Parting) -> Passport:
+    """Of a job that ``region`` hands over. Where its user wanted it to be is not where it goes: that wish is
+    over."""
     spec = replace(record.spec, node=None, region=parting.region if record.spec.region else None)
     return Passport(
         job_id=record.job_id,
@@ -53,11 +53,12 @@ def passport_of(record: JobRecord, region: str) -> Passport:
         since_s=parting.since_s,
         runs=parting.runs,
         why=parting.why,
+        node=parting.node,
         spec=spec,
         submitted_s=record.submitted_s,
         epoch=record.epoch,
         homes=record.homes,
-        asked=record.asked,
+        asked=record.asked if parting.devices is None else parting.devices,
         given=record.given,
         carries=record.carries,
         snapshot=record.snapshot,
@@ -84,6 +85,7 @@ def record_of(passport: Passport, move: Move | None, version: int, now_s: float)
         epoch=passport.epoch,
         hops=passport.hops,
         homes=passport.homes,
+        target=Target(node=passport.node) if passport.node else None,
         asked=passport.asked,
         given=passport.given,
         carries=passport.carries,

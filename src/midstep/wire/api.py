@@ -56,6 +56,7 @@ class Health:
     regions: tuple[str, ...]
     nodes: int
     nodes_connected: int
+    cut_off: tuple[str, ...] = ()  # regions that the global controller cannot reach
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@
 | --- | --- |
 | GET /told?seen= | -> RegionTold: what a region tells the level above it |
 | POST /jobs/{job}/leave | LeaveRequest -> JobView (202): go to another region |
+| POST /jobs/{job}/passport | LeaveRequest -> the passport that it would get; nothing is done |
+| POST /jobs/check | such a passport -> 204, or 422: it would be turned away |
 | POST /jobs/{job}/copied | CopiedNews -> JobView: all that is worth it was copied ahead |
 | POST /jobs/{job}/hand-over | -> a passport (opaque): from now on it is the receiver's; again: the same one |
 | POST /jobs | a passport -> JobView (201); again: nothing; 409 no_blob; 422 turned_away: now and for ever |
@@ -96,11 +98,14 @@ class RegionTold:
 
 @dataclass(frozen=True, slots=True)
 class LeaveRequest:
-    """Where to; ``copy_ahead``: after as much as possible was copied; ``why``: the scheduler's reason."""
+    """Where to; ``copy_ahead``: after as much as possible was copied; ``why``: the scheduler's reason;
+    ``node``: there and nowhere else; ``devices``: that it shall have there, None: as here."""
 
     region: str
     copy_ahead: bool = False
     why: str = ""
+    node: str | None = None
+    devices: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Every method may raise Rejected, NotFound and StateError.
 from __future__ import annotations
 
 from midstep.control.desk import Desk
-from midstep.control.errors import NotFound, Rejected
+from midstep.control.errors import NotFound
 from midstep.control.region import Region
 from midstep.engine.events import Copied, LeaveAsked, NotNeeded, TurnedBack
+from midstep.engine.record import JobRecord
 from midstep.model.phase import CopyStatus
 from midstep.wire.agent import CopyOrder
 from midstep.wire.api import EventView, JobView, Problem
@@ -27,9 +28,18 @@ class Liaison:
 
     async def leave(self, job_id: str, request: LeaveRequest) -> JobView:
         """Have a job go to another region."""
-        if request.region in self._region.fleet.regions:
-            raise Rejected(409, "already_there", f"job {job_id} is in region {request.region} already")
-        return await self._desk.ask(job_id, LeaveAsked(request.region, request.copy_ahead, request.why))
+        asked = LeaveAsked(
+            request.region, request.copy_ahead, request.why, request.node, request.devices
+        )
+        return await self._desk.ask(job_id, asked)
+
+    def passport(self, job_id: str, request: LeaveRequest) -> bytes:
+        """What it would be given along; nothing is done."""
+        return self._region.border.draft(self._record(job_id), request)
+
+    def check(self, passport: bytes) -> None:
+        """Whether a job like this would be taken."""
+        self._region.border.check(passport)
 
     async def copied(self, job_id: str, news: CopiedNews) -> JobView:
         """All that is worth it was copied ahead."""
@@ -53,10 +63,7 @@ class Liaison:
 
     def job(self, job_id: str) -> JobView:
         """A job by its whole id, be it elsewhere."""
-        record = self._service.records.get(job_id)
-        if record is None:
-            raise NotFound(f"there is no job {job_id}")
-        return self._desk.view(record)
+        return self._desk.view(self._record(job_id))
 
     def copy(self, order: CopyOrder) -> CopyStatus:
         """Bring a snapshot of another region here; how far that is."""
@@ -71,3 +78,9 @@ class Liaison:
     def events(self, job_id: str | None, since_s: float, limit: int) -> list[EventView]:
         """The history later than a time, oldest first."""
         return self._region.journal.events(job_id, since_s, limit, by="at_s")
+
+    def _record(self, job_id: str) -> JobRecord:
+        record = self._service.records.get(job_id)
+        if record is None:
+            raise NotFound(f"there is no job {job_id}")
+        return record

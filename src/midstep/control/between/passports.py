@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,13 +13,15 @@ from midstep.control.fleet import Fleet
 from midstep.control.journal import Journal
 from midstep.control.meters import Meters
 from midstep.control.scheduling.accounts import Accounts
-from midstep.control.scheduling.decisions import Decision
+from midstep.control.scheduling.decisions import KEPT, Decision
 from midstep.control.service import Service
 from midstep.control.vaults.blobs import Blobs
 from midstep.engine.events import Arrived, HandedOver
+from midstep.engine.facets import Parting
 from midstep.engine.passport import Passport, passport_of
 from midstep.engine.record import JobRecord
 from midstep.policy.picture import Want
+from midstep.wire.between import LeaveRequest
 from midstep.wire.schedule import DecisionView
 
 _REFUSED = "turned away"  # a note's kind: job -> the hops of the passport that will never be taken
@@ -56,14 +59,20 @@ class Border:
     async def out(self, job_id: str) -> bytes:
         """Give a job away; again: the same passport."""
         record = await self._service.ask(job_id, HandedOver())
-        return _LUGGAGE.dump_json(
-            Luggage(
-                passport_of(record, self._fleet.regions[0]),
-                self._accounts.pack(job_id),
-                self._meters.pack(job_id),
-                tuple(self._journal.decisions(job_id, 1000)),
-            )
-        )
+        assert record.parting is not None
+        passport = passport_of(record, self._fleet.regions[0], record.parting)
+        known = (self._accounts.pack(job_id), self._meters.pack(job_id))
+        return _LUGGAGE.dump_json(Luggage(passport, *known, tuple(self._journal.decisions(job_id, KEPT))))
+
+    def draft(self, record: JobRecord, request: LeaveRequest) -> bytes:
+        """The passport that a job would be given now."""
+        where = (request.why, request.node, request.devices)
+        parting = Parting(request.region, self._service.now_s(), True, False, False, *where)
+        return _LUGGAGE.dump_json(Luggage(passport_of(record, self._fleet.regions[0], parting)))
+
+    def check(self, body: bytes) -> None:
+        """Whether a job could ever run here."""
+        check_possible(_want(_read(body).passport), self._fleet)
 
     async def take_in(self, body: bytes) -> JobRecord:
         """Take a job that was given away. What is refused once is refused for ever, so that who gave it away
@@ -76,20 +85,23 @@ class Border:
         refused = self._journal.notes(_REFUSED).get(passport.job_id)
         if refused is not None and _HOPS.validate_json(refused) >= passport.hops:
             raise _turned_away("it was refused before")
-        self._fetch_blob(passport)
+        if known is not None and not known.away:
+            self._refuse(passport, f"there is another job {passport.job_id}")
+        self._need_blob(passport)
         try:
             check_possible(_want(passport), self._fleet)
         except Rejected as error:
-            body_of_note = _HOPS.dump_json(passport.hops).decode()
-            self._journal.save_note(_REFUSED, passport.job_id, body_of_note)
-            raise _turned_away(error.problem.title) from None
-        before = records.get(passport.job_id)
+            self._refuse(passport, error.problem.title)
         record = await self._service.ask(passport.job_id, Arrived(passport))
-        if before is None or before.hops < record.hops:
-            self._unpack(luggage)
+        self._unpack(luggage)
         return record
 
-    def _fetch_blob(self, passport: Passport) -> None:
+    def _refuse(self, passport: Passport, why: str) -> NoReturn:
+        note = _HOPS.dump_json(passport.hops).decode()
+        self._journal.save_note(_REFUSED, passport.job_id, note)  # before anybody hears of it
+        raise _turned_away(why)
+
+    def _need_blob(self, passport: Passport) -> None:
         blob = passport.spec.workdir_blob
         if blob is None:
             return
@@ -102,7 +114,7 @@ class Border:
         job_id = luggage.passport.job_id
         self._accounts.unpack(job_id, luggage.account)
         self._meters.unpack(job_id, luggage.measured)
-        known = {(one.at_s, one.action) for one in self._journal.decisions(job_id, 1000)}
+        known = {(one.at_s, one.action) for one in self._journal.decisions(job_id, KEPT)}
         for one in luggage.decisions:
             if (one.at_s, one.action) not in known:
                 made = Decision(one.action, one.reason, one.message, one.facts)
@@ -119,7 +131,10 @@ def _read(body: bytes) -> Luggage:
 
 def _want(passport: Passport) -> Want:
     spec, restores = passport.spec, passport.snapshot is not None
-    return Want("", spec, 0.0, homes=passport.homes, region=spec.region, restores=restores)
+    number = passport.asked or passport.given or spec.devices
+    sized = replace(spec, devices=number)
+    homes, node = passport.homes, passport.node
+    return Want("", sized, 0.0, homes=homes, node=node, region=spec.region, restores=restores)
 
 
 def _turned_away(why: str) -> Rejected:
