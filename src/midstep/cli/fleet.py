@@ -30,14 +30,7 @@ def up(
         int | None,
         typer.Option(min=0, help="Nodes of each region that may be taken away.", show_default="0"),
     ] = None,
-    federated: Annotated[
-        bool | None,
-        typer.Option(
-            "--federated/--no-federated",
-            help="A controller for each region, and a global one above them.",
-            show_default="no",
-        ),
-    ] = None,
+    federated: options.Federated = None,
     name: Annotated[str, typer.Option(help="The fleet's name.", show_default="made up")] = "",
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU cores as devices, even if there are GPUs.")] = False,
     checkpoint_every: options.CheckpointEvery = None,

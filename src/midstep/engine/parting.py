@@ -109,7 +109,8 @@ def arrive(
         moves, move = (*moves, replace(move, ended_s=now_s, ok=True)), None
     version = record.version + 1 if record is not None else 1
     taken = record_of(replace(passport, moves=moves), move, version, now_s)
-    effects: list[Effect] = [Log("arrived", f"arrived from region {passport.came_from}{_because(passport.why)}")]
+    words = f"arrived from region {passport.came_from}{_because(passport.why)}"
+    effects: list[Effect] = [Log("arrived", words)]
     if record is not None:
         kept = {ref.snapshot_id for ref in _refs(taken)}
         effects += [

@@ -101,6 +101,7 @@ class Copies:
         news = CopiedNews(copying.rounds, copying.total_bytes, why)
         await giver.ask("POST", f"/v1/internal/jobs/{job.job_id}/copied", JobView, news)
         await self._drop(receiver, copying)
+        await giver.refresh()  # or it would look as if it had still to be copied
 
     async def _drop(self, receiver: Member, copying: _Copying) -> None:
         if copying.source is not None and receiver.reachable:

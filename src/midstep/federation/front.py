@@ -204,7 +204,12 @@ class Front:
         base = f"/v1/internal/jobs/{place.job.job_id}"
         passport = await place.member.request("POST", f"{base}/passport", **_json(request))
         await target.request("POST", "/v1/internal/jobs/check", content=passport.content)
-        view: JobView = await place.member.ask("POST", f"{base}/leave", JobView, request)
+        try:
+            view: JobView = await place.member.ask("POST", f"{base}/leave", JobView, request)
+        except Rejected as error:
+            if error.problem.code != "is_elsewhere":
+                raise
+            raise _in_transit(place) from None  # it has just gone
         await place.member.refresh()
         return view
 
@@ -249,5 +254,6 @@ def _cut_off(view: JobView, member: Member) -> JobView:
 
 def _in_transit(place: Place) -> Rejected:
     job = place.job
-    words = f"job {job.job_id} is on its way from {place.member.name} to {job.away}"
+    to = f" to {job.away}" if job.away else ""
+    words = f"job {job.job_id} is on its way from {place.member.name}{to}"
     return Rejected(409, "is_migrating", words, "", "try again when it is there")

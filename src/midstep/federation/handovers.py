@@ -21,15 +21,16 @@ class Handovers:
 
     def __init__(self, members: Members, directory: Directory, copies: Copies) -> None:
         self._members, self._directory, self._copies = members, directory, copies
-        self._busy: set[str] = set()
+        self._busy: set[tuple[str, str]] = set()  # region, job
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tend(self) -> None:
         """Begin every step that is due."""
         for member in self._members.reachable:
             for job in list(member.jobs.values()):
-                if job.job_id not in self._busy and (job.leaving or job.away) and not job.over:
-                    self._busy.add(job.job_id)
+                key = (member.name, job.job_id)
+                if key not in self._busy and (job.leaving or job.away) and not job.over:
+                    self._busy.add(key)
                     task = asyncio.create_task(self._step(member, job))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
@@ -48,7 +49,7 @@ class Handovers:
         except Rejected as error:  # again at the next round
             LOG.info("job %s: %s", job.job_id, error)
         finally:
-            self._busy.discard(job.job_id)
+            self._busy.discard((member.name, job.job_id))
 
     async def _pass_on(self, giver: Member, job: JobTold) -> None:
         """Whoever holds its newest passport gives it away; what nobody reads any more goes."""

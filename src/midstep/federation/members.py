@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from midstep.wire.between import ClusterTold, JobTold, RegionTold
 
 T = TypeVar("T")
 TELL_EVERY_S = 0.5
+LIST_EVERY_S = 10.0
+_MANY = 5000  # of more jobs only those are known that somebody listed
 PATIENCE_S = 10.0  # a controller that is only being started again is waited for
 _RETRY_S = 0.2
 _TIMEOUT = httpx.Timeout(30.0, connect=3.0)
@@ -51,9 +53,18 @@ class Member:
 
     async def listen(self) -> None:
         """Until cancelled."""
+        due_s = self._clock.monotonic_s() + LIST_EVERY_S
         while True:
             await self.refresh()
+            if self.reachable and self._clock.monotonic_s() >= due_s and len(self.jobs) <= _MANY:
+                await self._list()
+                due_s = self._clock.monotonic_s() + LIST_EVERY_S
             await self._clock.sleep(TELL_EVERY_S)
+
+    async def _list(self) -> None:
+        """What is shown of its jobs should it be cut off."""
+        with suppress(Rejected):
+            self.views = await self.ask("GET", "/v1/jobs", list[JobView])
 
     async def refresh(self) -> None:
         """Be told what there is now."""

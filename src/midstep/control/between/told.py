@@ -13,6 +13,7 @@ from midstep.engine.check import users_of_devices
 from midstep.engine.parting import ready
 from midstep.engine.record import JobRecord
 from midstep.model.lifecycle import Stage
+from midstep.policy.asks import Ask
 from midstep.policy.levels.cluster import summarise
 from midstep.wire.between import ClusterTold, JobTold, RegionTold, WaiterTold
 
@@ -77,31 +78,39 @@ class Teller:
             yield ClusterTold(*names, size, free, largest, 0.0, 0.0, float(waiting))
 
     def _waiting(self) -> Iterator[WaiterTold]:
-        pilot, now_s = self._planner.pilot, self._service.now_s()
-        count = 0
-        for job_id in pilot.scheduler.queue() if self._planner.steers else ():
-            record = self._service.records.get(job_id)
-            if record is None or record.stage is not Stage.WAITING or record.parting is not None:
-                continue
-            wanted = ask(record, now_s)
-            if wanted is None or wanted.region:  # it was submitted to be here
-                continue
-            yield WaiterTold(
-                job_id,
-                wanted.devices,
-                wanted.least,
-                record.spec.tier,
-                wanted.device_types,
-                record.snapshot.region if record.snapshot else "",
-                record.snapshot_bytes,
-                float(wanted.devices) if record.spec.tier.guarantee else 0.0,
-                wanted.spot_ok,
-                now_s - record.queued_s,
-                pilot.scheduler.routing.too_large(wanted) is not None,
-            )
-            count += 1
-            if count >= MOST_WAITING:
-                return
+        """What could never run here is not in the scheduler's queue: it comes last."""
+        if not self._planner.steers:
+            return
+        scheduler, now_s = self._planner.pilot.scheduler, self._service.now_s()
+        order = {job_id: place for place, job_id in enumerate(scheduler.queue())}
+        found: list[WaiterTold] = []
+        for record in self._service.records.values():
+            wanted = ask(record, now_s) if _may_leave(record) else None
+            if wanted is not None and not wanted.region:  # else it was submitted to be here
+                stranded = scheduler.routing.too_large(wanted) is not None
+                found.append(_waiter(record, wanted, now_s, stranded))
+        found.sort(key=lambda one: (order.get(one.job_id, len(order)), one.job_id))
+        yield from found[:MOST_WAITING]
+
+
+def _may_leave(record: JobRecord) -> bool:
+    return record.waits and record.stage is Stage.WAITING and record.parting is None
+
+
+def _waiter(record: JobRecord, wanted: Ask, now_s: float, stranded: bool) -> WaiterTold:
+    return WaiterTold(
+        record.job_id,
+        wanted.devices,
+        wanted.least,
+        record.spec.tier,
+        wanted.device_types,
+        record.snapshot.region if record.snapshot else "",
+        record.snapshot_bytes,
+        float(wanted.devices) if record.spec.tier.guarantee else 0.0,
+        wanted.spot_ok,
+        now_s - record.queued_s,
+        stranded,
+    )
 
 
 def job_told(record: JobRecord) -> JobTold:
