@@ -152,7 +152,7 @@ class JobRecord:
     @property
     def shown(self) -> JobState:
         """The state in a user's words."""
-        if self.parts and self.stage is not Stage.OVER:
+        if self.away or (self.parts and self.stage is not Stage.OVER):
             return JobState.MIGRATING
         return _SHOWN[self.stage] if self.stage in _SHOWN else _shown_by_history(self)
 

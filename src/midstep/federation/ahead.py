@@ -21,6 +21,7 @@ from midstep.wire.between import CopiedNews, JobTold
 
 _BASE_S, _SLOWEST_BYTES_PER_S = 180.0, 1e6  # a round that takes longer is given up
 _LONGEST_S = 3600.0
+_BEGUN_S = 10.0  # a checkpoint that was asked for is seen to be made, or is there
 
 
 @dataclass(slots=True)
@@ -63,6 +64,8 @@ class Copies:
             copying.source = SnapshotRef(job.snapshot, job.snapshot_region, job.snapshot_bytes)
             copying.rounds, copying.round_s, copying.saving = copying.rounds + 1, now_s, False
             await self._look(giver, receiver, job, copying)
+        elif copying.saving and not job.saves and now_s - copying.round_s > _BEGUN_S:
+            await self._end(giver, receiver, job, "no checkpoint could be taken")
         elif not copying.saving:
             copying.before, copying.saving, copying.round_s = job.snapshot, True, now_s
             try:
@@ -70,6 +73,8 @@ class Copies:
             except Rejected as error:
                 if error.problem.code == "region_cut_off":
                     raise
+                if error.problem.code == "is_checkpointing":  # it was asked for before we were started
+                    return
                 await self._end(giver, receiver, job, f"no checkpoint could be taken: {error}")
 
     async def _look(self, giver: Member, receiver: Member, job: JobTold, copying: _Copying) -> None:

@@ -33,6 +33,7 @@ _VIEW = TypeAdapter(JobView)
 _MICRO = 1e6
 _SETTLED_S = 0.3  # what happened in one region since then may not be told yet
 _POLL_S = 0.5
+_TRANSIT_S, _LOOK_S = 5.0, 0.1  # a job has arrived after a moment, unless a controller is away
 
 
 class Front:
@@ -96,27 +97,26 @@ class Front:
         return [view for view in views if state in (None, view.state)]
 
     async def job(self, asked: str) -> JobView:
-        """One job, wherever it is."""
+        """One job, wherever it is; on its way, as who gave it away shows it."""
         place = await self._directory.find(asked)
-        if place.job.away:
-            return await place.member.ask("GET", f"/v1/internal/jobs/{place.job.job_id}", JobView)
-        return _VIEW.validate_json((await self.about(asked, "GET", "")).content)
+        return await place.member.ask("GET", f"/v1/internal/jobs/{place.job.job_id}", JobView)
 
     async def about(self, asked: str, method: str, rest: str, **more: Any) -> httpx.Response:
-        """A request about one job, to whoever has it; if it has just gone on, to the next one."""
-        place = await self._directory.find(asked)
-        for last in (False, True):
-            if place.job.away:
-                raise _in_transit(place)
-            try:
-                path = f"/v1/jobs/{place.job.job_id}{rest}"
-                return await place.member.request(method, path, **more)
-            except Rejected as error:
-                if last or error.problem.code not in ("is_elsewhere", "no_such_job"):
-                    raise
-            await self._members.refresh()
+        """A request about one job, to whoever has it. One that is on its way is waited for a while."""
+        until_s = self._clock.monotonic_s() + _TRANSIT_S
+        while True:
             place = await self._directory.find(asked)
-        raise AssertionError("answered or raised")
+            try:
+                if not place.job.away:
+                    path = f"/v1/jobs/{place.job.job_id}{rest}"
+                    return await place.member.request(method, path, **more)
+            except Rejected as error:
+                if error.problem.code not in ("is_elsewhere", "no_such_job"):
+                    raise
+            if self._clock.monotonic_s() >= until_s:
+                raise _in_transit(place)
+            await self._clock.sleep(_LOOK_S)
+            await self._members.refresh()
 
     async def files(self, asked: str) -> AsyncIterator[bytes]:
         """A job's work directory, as it comes."""

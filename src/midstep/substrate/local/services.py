@@ -43,6 +43,9 @@ def write_configs(paths: StatePaths, plan: FleetPlan, criu: Path | None) -> None
     token = _token(paths)
     client = {"url": plan.url, "token": token, "fleet": plan.name, "local": True}
     write_private(paths.client, client)
+    for region in plan.regions if plan.federated else ():  # for whoever asks a region that is cut off
+        paths.controller_of(region).mkdir(exist_ok=True)
+        write_private(paths.controller_of(region) / "client.json", {**client, "url": plan.url_of(region)})
     for name, content in controllers(paths, plan, token).items():
         write_private(paths.config(name), content)
     for node in plan.nodes:
