@@ -100,7 +100,7 @@ async def test_a_job_is_handed_over_whole(tmp_path: Path, state: str) -> None:
         await fed.post(job, "migrate", to="west", copy_ahead=False)
         if state == "suspended":
             await until(lambda: fed.owners(job) == ["west"])
-            assert (await fed.job(job))["state"] == "suspended"
+            await fed.reaches(job, "suspended")
             await fed.post(job, "resume")
         view = await fed.reaches(job, "running", region="west")
         after = fed.regions["west"].region.service.records[job]

@@ -17,11 +17,11 @@ import pytest
 from midstep.client.fleet import FleetClient
 from midstep.client.types import JobRequest, JobView
 from midstep.model.tiers import Tier
-from midstep.substrate.local.processes import send
+from midstep.substrate.local.processes import send, wait_for
 from tests.fleet.harness import ENDED, Fleet, MakeFleet
 
 LOSSES = (Path(__file__).parent / "kinds" / "losses.py").read_text()
-STEPS = "300"
+STEPS = "200"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def arrives(fleet: Fleet, job: JobView, region: str) -> JobView:
 def test_from_controller_to_controller_and_back(federated: Fleet, copy_ahead: bool) -> None:
     fleet = federated
     expected = undisturbed(fleet)
-    job = start(fleet, "0.06", region="north")
+    job = start(fleet, "0.15" if copy_ahead else "0.06", region="north")
     fleet.until_logs(job, "step 20 ")
     with fleet.client() as client:
         client.migrate(job.job_id, "south", copy_ahead=copy_ahead)
@@ -90,12 +90,14 @@ def alone(fleet: Fleet, region: str) -> FleetClient:
 def test_a_region_without_the_others_goes_on_alone(federated: Fleet) -> None:
     fleet = federated
     expected = undisturbed(fleet)
-    low = start(fleet, "0.03", region="north", tier=Tier.BASIC, name="low")
+    low = start(fleet, "0.05", region="north", tier=Tier.BASIC, name="low")
     fleet.until_logs(low, "step 10 ")
-    for name in ("global", "controller-south"):  # stopped: nothing starts them again
+    for name in ("controller-south", "global"):  # stopped: nothing starts them again
         found = fleet.process(name)
         assert found is not None
         send(found, signal.SIGSTOP)
+        if name == "controller-south":
+            assert wait_for(lambda: "region south cannot be reached" in fleet.cli("ps").stderr, 30)
     try:
         with alone(fleet, "north") as north:
             request = JobRequest(("sleep", "3"), devices=2, tier=Tier.PREMIUM, elastic=False, name="high")

@@ -10,11 +10,20 @@ import httpx
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from midstep.api.app import guard
+from midstep.api.app import Next, guard
 from midstep.api.bodies import job_request, migrate_request, plan_request, quota_request, resize_request
 from midstep.api.problems import install
 from midstep.federation.centre import Centre
-from midstep.wire.api import EventView, Health, JobRequest, JobView, MigrateRequest, NodeView, ResizeRequest
+from midstep.wire.api import (
+    CUT_OFF,
+    EventView,
+    Health,
+    JobRequest,
+    JobView,
+    MigrateRequest,
+    NodeView,
+    ResizeRequest,
+)
 from midstep.wire.metrics import MetricsView
 from midstep.wire.plan import PlanRequest, PlanView
 from midstep.wire.schedule import QueueView, QuotaRequest, QuotaView
@@ -38,6 +47,14 @@ def build(centre: Centre) -> FastAPI:
         title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
     guard(app, centre.settings.token)
+
+    @app.middleware("http")
+    async def say_cut_off(request: Request, call_next: Next) -> Response:
+        response = await call_next(request)
+        if cut_off := centre.members.cut_off:
+            response.headers[CUT_OFF] = ", ".join(cut_off)
+        return response
+
     install(app)
     for routes in (_jobs, _fleet, _schedule, _passed_on):
         router = APIRouter(prefix="/v1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,8 +82,14 @@ CheckpointEvery = Annotated[
 ]  # fmt: skip
 
 
-def connect(state: Path | None, timeout_s: float = 30.0) -> FleetClient:
+@contextmanager
+def connect(state: Path | None, timeout_s: float = 30.0) -> Generator[FleetClient]:
     """The client of the fleet in a state folder. Imported here: `--help` needs no HTTP client."""
+    from midstep.cli.output import say
     from midstep.client.fleet import FleetClient
 
-    return FleetClient.of_state(state, timeout_s)
+    with FleetClient.of_state(state, timeout_s) as fleet:
+        yield fleet
+        if fleet.cut_off:
+            said = f"region {fleet.cut_off} cannot be reached and goes on alone; what is known of it is old"
+            say(f"midstep: {said}")

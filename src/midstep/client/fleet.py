@@ -57,6 +57,11 @@ class FleetClient(ScheduleCalls):
     ) -> None:
         self._transport.close()
 
+    @property
+    def cut_off(self) -> str:
+        """Regions that the fleet's global controller could not reach when it answered last; '': none."""
+        return self._transport.cut_off
+
     def be_patient(self, seconds: float) -> None:
         """From now on wait this long for a controller that does not answer, as while it restarts."""
         self._transport.patience_s = seconds

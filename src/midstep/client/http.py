@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from midstep.client.errors import ClientError, Conflict, FleetFault, NoFleet, NotAllowed, NotFound, Refused
 from midstep.client.locate import Address
-from midstep.wire.api import Problem
+from midstep.wire.api import CUT_OFF, Problem
 
 T = TypeVar("T")
 RETRY_EVERY_S = 0.3
@@ -33,6 +33,7 @@ class Transport:
     def __init__(self, address: Address, timeout_s: float = 30.0, patience_s: float = 0.0) -> None:
         self.address = address
         self.patience_s = patience_s
+        self.cut_off = ""  # regions that the last answer lacks
         self._http = httpx.Client(
             base_url=address.url,
             headers={"Authorization": f"Bearer {address.token}"},
@@ -84,7 +85,9 @@ class Transport:
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            return self.expect(self._http.request(method, path, **options))
+            response = self._http.request(method, path, **options)
+            self.cut_off = response.headers.get(CUT_OFF, "")
+            return self.expect(response)
         except httpx.HTTPError as error:
             raise no_answer(self.address, error) from None
 

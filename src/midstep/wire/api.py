@@ -35,6 +35,8 @@ from midstep.model.phase import Stall, StepTiming
 from midstep.model.tiers import Priority, Tier
 from midstep.wire.schedule import FractionView
 
+CUT_OFF = "Midstep-Cut-Off"  # a header: regions that cannot be reached, which the answer lacks
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
