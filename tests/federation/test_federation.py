@@ -218,7 +218,9 @@ async def test_a_job_that_waits_goes_where_devices_are_free(tmp_path: Path) -> N
         await asyncio.sleep(0.5)
         history = (await fed.http.get("/v1/events", params={"job": jobs[1]})).json()
         said = [event["message"] for event in history if event["kind"] == "scheduled"]
-        assert "2 devices are free in west" in said[0] and why["decisions"]
+        assert "2 devices are free in west" in said[0]
+        sent = [one for one in why["decisions"] if one["reason"] == "sent"]
+        assert sent[0]["facts"] == {"region": "west"} and "2 devices are free in west" in sent[0]["message"]
         pinned = await fed.submit(devices=2, tier="basic", region="east", min_devices=2)
         await asyncio.sleep(1.5)
         assert fed.owners(pinned) == ["east"], "its user wants it there"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from midstep.control.desk import Desk
 from midstep.control.errors import NotFound
 from midstep.control.region import Region
+from midstep.control.scheduling.decisions import Decision
 from midstep.engine.events import Copied, LeaveAsked, NotNeeded, TurnedBack
 from midstep.engine.record import JobRecord
 from midstep.model.phase import CopyStatus
@@ -31,7 +32,11 @@ class Liaison:
         asked = LeaveAsked(
             request.region, request.copy_ahead, request.why, request.node, request.devices
         )
-        return await self._desk.ask(job_id, asked)
+        view = await self._desk.ask(job_id, asked)
+        if request.why:
+            made = Decision("migrate", "sent", request.why, {"region": request.region})
+            self._region.planner.write(job_id, made)
+        return view
 
     def passport(self, job_id: str, request: LeaveRequest) -> bytes:
         """What it would be given along; nothing is done."""
