@@ -101,6 +101,8 @@ async def test_a_job_is_handed_over_whole(tmp_path: Path, state: str) -> None:
         if state == "suspended":
             await until(lambda: fed.owners(job) == ["west"])
             await fed.reaches(job, "suspended")
+            files = await fed.http.get(f"/v1/jobs/{job}/files")
+            assert b"out.txt" in files.content, "they are still where they were"
             await fed.post(job, "resume")
         view = await fed.reaches(job, "running", region="west")
         after = fed.regions["west"].region.service.records[job]

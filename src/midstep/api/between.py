@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from midstep.api.bodies import parsed
+from midstep.api.files import tar_stream
 from midstep.control.between.liaison import Liaison
 from midstep.model.phase import CopyStatus
 from midstep.wire.agent import CopyOrder
@@ -65,6 +66,10 @@ def _jobs(router: APIRouter, liaison: Liaison) -> None:
     @router.get("/jobs/{job}")
     async def show(job: str) -> JobView:
         return liaison.job(job)
+
+    @router.get("/jobs/{job}/files")
+    async def files(job: str) -> StreamingResponse:
+        return StreamingResponse(tar_stream(await liaison.files(job)), media_type="application/x-tar")
 
     @router.post("/jobs/{job}/leave", status_code=202)
     async def leave(job: str, request: Request) -> JobView:

@@ -179,7 +179,10 @@ class Desk:
     async def files(self, asked: str) -> list[tuple[Path, str]]:
         """The work directories of an ended or suspended job, each with its name in the archive: virtual host
         0's at the top (''), others below ``home-K``."""
-        record = self._find(asked)
+        return await self.files_of(self._find(asked))
+
+    async def files_of(self, record: JobRecord) -> list[tuple[Path, str]]:
+        """The same of one that may have been handed over."""
         folder = await self._left_by(record)
         homes = sorted(folder.glob("home-*"), key=lambda path: int(path.name[5:])) if folder else []
         if not homes:

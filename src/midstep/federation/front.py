@@ -123,7 +123,15 @@ class Front:
         place = await self._directory.find(asked)
         if place.job.away:
             raise _in_transit(place)
-        return (await place.member.stream("GET", f"/v1/jobs/{place.job.job_id}/files"))[1]
+        path = f"/jobs/{place.job.job_id}/files"
+        try:
+            return (await place.member.stream("GET", f"/v1{path}"))[1]
+        except Rejected as error:
+            kept_in = self._members.by_name.get(place.job.snapshot_region)
+            if error.problem.code != "not_found" or kept_in in (None, place.member):
+                raise
+            assert kept_in is not None
+            return (await kept_in.stream("GET", f"/v1/internal{path}"))[1]  # it has not run here yet
 
     async def migrate(self, asked: str, request: MigrateRequest) -> JobView:
         """Within its region, that region's business; else it is handed over."""

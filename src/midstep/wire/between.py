@@ -12,6 +12,7 @@
 | POST /jobs/{job}/turned-back | Problem -> JobView: the receiver will never take it; it stays |
 | POST /jobs/{job}/not-needed | -> 204: nobody reads any more of what is left of it |
 | GET /jobs/{job} | -> JobView, also of a job that was handed over |
+| GET /jobs/{job}/files | -> tar stream, also of a job that was handed over |
 | POST /copies | CopyOrder -> CopyStatus: bring a snapshot into this region's archive; again: how far it is |
 | DELETE /copies/{snapshot} | -> 204: it is not wanted any more |
 | GET /events?job=&since_s=&limit= | -> list[EventView] later than that, oldest first |

@@ -5,6 +5,8 @@ Every method may raise Rejected, NotFound and StateError.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from midstep.control.desk import Desk
 from midstep.control.errors import NotFound
 from midstep.control.region import Region
@@ -69,6 +71,10 @@ class Liaison:
     def job(self, job_id: str) -> JobView:
         """A job by its whole id, be it elsewhere."""
         return self._desk.view(self._record(job_id))
+
+    async def files(self, job_id: str) -> list[tuple[Path, str]]:
+        """The work directories at a job's last cut here, be it elsewhere."""
+        return await self._desk.files_of(self._record(job_id))
 
     def copy(self, order: CopyOrder) -> CopyStatus:
         """Bring a snapshot of another region here; how far that is."""
