@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from midstep.model.job import MILLI as MILLI
 from midstep.model.tiers import Priority, Tier
-
-MILLI = 1000  # parts of a device
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class WhyView:
     job_id: str
     name: str
     state: str
-    devices_now: int
-    devices_wanted: int
+    devices_now: int | float
+    devices_wanted: int | float
     decisions: tuple[DecisionView, ...]
     would_run_if: tuple[str, ...] = ()
 
@@ -69,8 +69,8 @@ class QueueView:
     tier: Tier
     priority: Priority
     project: str
-    devices: int
-    min_devices: int
+    devices: int | float
+    min_devices: int | float
     since_s: float
     reason: str  # typed, as in DecisionView
     message: str
@@ -93,9 +93,9 @@ class QuotaView:
     project: str
     devices: int | None
     weight: float
-    used: int
-    waiting: int  # devices that its queued jobs ask for
-    borrowed: int = 0  # used beyond the quota, while nobody else has need of it
+    used: int | float
+    waiting: int | float  # devices that its queued jobs ask for
+    borrowed: int | float = 0  # used beyond the quota, while nobody else has need of it
 
 
 @dataclass(frozen=True, slots=True)

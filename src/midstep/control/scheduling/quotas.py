@@ -90,21 +90,22 @@ def parents(project: str) -> tuple[str, ...]:
 
 def views(quotas: Mapping[str, Quota], records: Iterable[JobRecord]) -> list[QuotaView]:
     """All projects that have a quota or a living job, each before its sub-projects."""
-    used: dict[str, int] = {}
-    waiting: dict[str, int] = {}
+    used: dict[str, int | float] = {}
+    waiting: dict[str, int | float] = {}
     for record in records:
         if record.stage is Stage.OVER or not record.spec.project:
             continue
         for name in (record.spec.project, *parents(record.spec.project)):
-            used[name] = used.get(name, 0) + record.devices
-            waiting[name] = waiting.get(name, 0) + (record.wanted if record.waits else 0)
+            used[name] = used.get(name, 0) + record.spec.amount(record.devices)
+            waits_for = record.spec.amount(record.wanted) if record.waits else 0
+            waiting[name] = waiting.get(name, 0) + waits_for
     return [
         _view(name, quotas.get(name), used.get(name, 0), waiting.get(name, 0))
         for name in sorted({*quotas, *used}, key=lambda name: name.split("/"))
     ]
 
 
-def _view(name: str, quota: Quota | None, used: int, waiting: int) -> QuotaView:
+def _view(name: str, quota: Quota | None, used: int | float, waiting: int | float) -> QuotaView:
     if quota is None:
         return QuotaView(name, None, 1.0, used, waiting)
     return QuotaView(name, quota.devices, quota.weight, used, waiting, max(0, used - quota.devices))
