@@ -1,4 +1,5 @@
-"""What must be true of all jobs together, at any moment (no device is given beyond 1); and whether a placement may be given to a job."""
+"""What must be true of all jobs together, at any moment (no device is given beyond 1); and whether a
+placement may be given to a job."""
 
 from __future__ import annotations
 

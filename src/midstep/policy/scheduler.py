@@ -29,7 +29,7 @@ class Scheduler:
         self.projects = Projects(self.settings.quotas)
         self.judge = Judge()
         self.routing = Routing(self.clusters, self.projects, self.settings)
-        self._borrowing = Borrowing(self.projects)
+        self._borrowing = Borrowing(self.projects, self.settings.tick_s)
         self._nodes: dict[str, tuple[Cluster, Floor, int]] = {}
         self._home: dict[str, Cluster] = {}  # job -> its cluster
         self._hand = Hand(self.judge, self._used, self.settings)
@@ -157,7 +157,7 @@ class Scheduler:
             self.projects.quotas.pop(path, None)
         else:
             self.projects.quotas[path] = quota
-        self.projects.dirty[path] = None
+        self._borrowing.next_s = 0.0
         self._touched.update(dict.fromkeys(self.clusters.values()))
 
     # Answers.
@@ -167,7 +167,7 @@ class Scheduler:
         for cluster, at_s in self._wakes.items():
             if at_s <= now_s:
                 self._touch(cluster)
-        self._borrowing.settle(self._rerank, now_s)
+        self._borrowing.settle(self._rerank, self.routing.devices, now_s)
         done = list(self._touched)
         for cluster in done:
             self._wakes[cluster] = cluster.decide(now_s)
@@ -175,7 +175,7 @@ class Scheduler:
         self.routing.changed(done)
         wake_s = self._send(done, now_s) if len(self.clusters) > 1 else NEVER
         plan, self._hand.plan = self._hand.plan, Plan()
-        wake_s = min(wake_s, min(self._wakes.values(), default=NEVER))
+        wake_s = min(wake_s, self._borrowing.next_s, min(self._wakes.values(), default=NEVER))
         plan.wake_s = None if wake_s == NEVER else wake_s
         return plan
 
@@ -203,7 +203,7 @@ class Scheduler:
 
     def usage(self) -> list[Usage]:
         """All projects that have a quota or devices, by path."""
-        return self.projects.usage()
+        return self.projects.usage(self.routing.devices())
 
     def copy(self) -> Scheduler:
         """For trying things out."""

@@ -79,7 +79,7 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class QuotaRequest:
-    """What a project may count on. ``weight``: its share of what is left over, beside its siblings."""
+    """What a project may count on. ``weight``: its share of what nobody is due, beside its siblings."""
 
     devices: int
     weight: float = 1.0
@@ -88,7 +88,7 @@ class QuotaRequest:
 @dataclass(frozen=True, slots=True)
 class QuotaView:
     """A project, its own quota (None: none was set), and what its jobs have and wait for, sub-projects
-    included."""
+    included. ``fair``: its fair share now, by its weight; None: it wants nothing, or there are no quotas."""
 
     project: str
     devices: int | None
@@ -96,6 +96,7 @@ class QuotaView:
     used: int | float
     waiting: int | float  # devices that its queued jobs ask for
     borrowed: int | float = 0  # used beyond the quota, while nobody else has need of it
+    fair: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

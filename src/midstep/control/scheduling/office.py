@@ -59,7 +59,9 @@ class Office:
 
     def quotas(self) -> list[QuotaView]:
         """All projects."""
-        return quotas.views(self._region.quotas.all, self._service.records.values())
+        usage = self._region.planner.pilot.scheduler.usage()
+        fair = {one.project: one.fair for one in usage if one.fair is not None}
+        return quotas.views(self._region.quotas.all, self._service.records.values(), fair)
 
     def set_quota(self, project: str, request: QuotaRequest) -> QuotaView:
         """Let a project count on so many devices."""

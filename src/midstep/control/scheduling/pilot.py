@@ -77,7 +77,7 @@ class Pilot:
         """Bring the scheduler up to date."""
         for name, quota in world.quotas.items():
             if self._quotas.get(name) != quota:
-                self.scheduler.quota(name, asks.Quota(quota.devices))
+                self.scheduler.quota(name, asks.Quota(quota.devices, weight=quota.weight))
         for name in self._quotas.keys() - world.quotas.keys():
             self.scheduler.quota(name, None)
         self._quotas = dict(world.quotas)
