@@ -137,3 +137,17 @@ def test_numbers_of_devices() -> None:
         (1, 500),
         (1, 333),
     ]
+
+
+async def test_a_fork_has_the_part_too_unless_it_is_given_another(tmp_path: Path) -> None:
+    async with running(tmp_path, regions=("east",)) as fleet:
+        await fleet.add(node("e1"))
+        (job,) = await halves(fleet, 1)
+        await fleet.post(job, "suspend")
+        await fleet.reaches(job, "suspended")
+        for words, has in (({}, 0.5), ({"devices": 1}, 1), ({"devices": 0.25}, 0.25)):
+            body = {"from_snapshot": job, **words}
+            answer = await fleet.http.post("/v1/jobs", json=body)
+            assert answer.status_code == 201, answer.text
+            assert answer.json()["devices"] == has
+        agree(fleet)
