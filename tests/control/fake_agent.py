@@ -13,12 +13,13 @@ from pathlib import Path
 import websockets
 
 from midstep.model.fleet import Device, Node
-from midstep.model.phase import Failure, Goal, JobOnNode, Phase, RankStatus, StepTiming
+from midstep.model.phase import CopyState, CopyStatus, Failure, Goal, JobOnNode, Phase, RankStatus, StepTiming
 from midstep.vault.snapshots import Part, Snapshots
 from midstep.wire.agent import (
     FROM_AGENT,
     TO_AGENT,
     Assignment,
+    CopyOrder,
     Desired,
     Hello,
     LogChunk,
@@ -56,6 +57,8 @@ class FakeAgent:
         self.url, self.token, self.node, self.fails = url, token, node, fails
         self.vault = Snapshots(vault)
         self.jobs: dict[str, JobOnNode] = {}
+        self.copied: list[str] = []  # snapshots that it was to bring into its region
+        self._copies: tuple[CopyStatus, ...] = ()
         self._reached: set[tuple[object, ...]] = set()
         self.history: list[tuple[str, int, Goal]] = []  # what was asked, once each
         self.wanted: dict[str, Assignment] = {}
@@ -97,7 +100,7 @@ class FakeAgent:
 
     async def report(self) -> None:
         """Say everything."""
-        await self._send(Report(tuple(self.jobs.values())))
+        await self._send(Report(tuple(self.jobs.values()), self._copies))
 
     async def _send(self, message: Hello | Report | LogChunk) -> None:
         if self._socket is not None:
@@ -122,7 +125,8 @@ class FakeAgent:
                         beat = asyncio.create_task(self._beat(heartbeat_s))
                     case Refused(message):
                         self.refused = message
-                    case Desired(assignments):
+                    case Desired(assignments, copies):
+                        self._bring(copies)
                         await self._obey(assignments)
         finally:
             if beat is not None:
@@ -132,6 +136,11 @@ class FakeAgent:
         while True:
             await self.report()
             await asyncio.sleep(every_s)
+
+    def _bring(self, copies: tuple[CopyOrder, ...]) -> None:
+        names = [(order.job_id, order.source.snapshot_id) for order in copies] if self.obeys else []
+        self.copied += [name for _, name in names if name not in self.copied]
+        self._copies = tuple(CopyStatus(*name, CopyState.DONE, 7) for name in names)
 
     async def _obey(self, assignments: tuple[Assignment, ...]) -> None:
         self.wanted = {a.job_id: a for a in assignments}

@@ -87,10 +87,13 @@ async def running(
     beat_s: float = 0.2,
     archiver: tuple[str, ...] = (),
     state: str = "state",
+    above: str = "",
 ) -> AsyncIterator[Fleet]:
     """A controller over ``root``, until the end of the block."""
     vaults = {region: root / region for region in regions}
-    settings = Settings(root / state, "test", TOKEN, vaults, heartbeat_s=beat_s, archiver=archiver)
+    settings = Settings(
+        root / state, "test", TOKEN, vaults, heartbeat_s=beat_s, archiver=archiver, above=above
+    )
     region = Region.open(settings)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

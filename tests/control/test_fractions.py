@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from midstep.control.scheduling.fractions import HOUR_S, Account, Rates, lost_since_s, rates_of
 from midstep.engine.events import Freed, ResizeAsked, SuspendAsked
-from midstep.engine.record import Saves
+from midstep.engine.facets import Saves
 from tests.engine.play import Play
 
 

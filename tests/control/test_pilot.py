@@ -11,7 +11,8 @@ from midstep.control.scheduling.asking import ask, counts, has
 from midstep.control.scheduling.costs import measured_costs
 from midstep.control.scheduling.pilot import PATIENCE_S, REST_S, Pilot, World, efficiency
 from midstep.engine.events import Freed, MigrateAsked, ResizeAsked, Submitted, SuspendAsked
-from midstep.engine.record import JobRecord, Move, NodeStep
+from midstep.engine.facets import NodeStep
+from midstep.engine.record import JobRecord, Move
 from midstep.engine.step import step
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import JobSpec, Placement

@@ -19,7 +19,7 @@ from midstep.engine.events import (
     SnapshotCommitted,
     SuspendAsked,
 )
-from midstep.engine.record import NodeStep
+from midstep.engine.facets import NodeStep
 from midstep.model.job import SnapshotRef
 from midstep.model.lifecycle import JobState, Stage
 from midstep.model.phase import Fault, Goal, Phase, StepTiming

@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from midstep.api.agents import agent_routes
+from midstep.api.between import between_routes
 from midstep.api.fleet import fleet_routes
 from midstep.api.jobs import job_routes
 from midstep.api.problems import answer, install
 from midstep.api.schedule import schedule_routes
+from midstep.control.between.liaison import Liaison
 from midstep.control.desk import Desk
 from midstep.control.region import Region
 from midstep.control.scheduling.office import Office
@@ -35,7 +37,20 @@ def build(region: Region) -> FastAPI:
     app = FastAPI(
         title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
-    expected = f"Bearer {region.settings.token}".encode()
+    guard(app, region.settings.token)
+    install(app)
+    desk = Desk(region, our_version())
+    app.include_router(job_routes(desk))
+    app.include_router(fleet_routes(desk))
+    app.include_router(schedule_routes(Office(region)))
+    app.include_router(between_routes(Liaison(region, desk)))
+    app.include_router(agent_routes(region))
+    return app
+
+
+def guard(app: FastAPI, token: str) -> None:
+    """Let in only who knows the fleet's token."""
+    expected = f"Bearer {token}".encode()
 
     @app.middleware("http")
     async def authorize(request: Request, call_next: Next) -> Response:
@@ -45,16 +60,9 @@ def build(region: Region) -> FastAPI:
             return answer(Problem("the token is missing or wrong", 401, "not_allowed", "", hint))
         return await call_next(request)
 
-    install(app)
-    desk = Desk(region, _version())
-    app.include_router(job_routes(desk))
-    app.include_router(fleet_routes(desk))
-    app.include_router(schedule_routes(Office(region)))
-    app.include_router(agent_routes(region))
-    return app
 
-
-def _version() -> str:
+def our_version() -> str:
+    """Of Midstep."""
     try:
         return version("midstep")
     except PackageNotFoundError:  # run from a checkout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
@@ -16,45 +17,43 @@ from midstep.wire.plan import PlanRequest
 from midstep.wire.schedule import DrainRequest, QuotaRequest
 
 T = TypeVar("T")
-_JOB = TypeAdapter(JobRequest)
-_MIGRATE = TypeAdapter(MigrateRequest)
-_RESIZE = TypeAdapter(ResizeRequest)
-_DRAIN = TypeAdapter(DrainRequest)
-_QUOTA = TypeAdapter(QuotaRequest)
-_PLAN = TypeAdapter(PlanRequest)
+_adapter = cache(TypeAdapter[Any])
 
 
 async def job_request(request: Request) -> JobRequest:
     """The body of a submission; raises Rejected."""
-    return _parse(_JOB, [field.name for field in fields(JobRequest)], await _json(request))
+    return await parsed(JobRequest, request)
 
 
 async def migrate_request(request: Request) -> MigrateRequest:
     """The body of a migration; raises Rejected."""
-    return _parse(_MIGRATE, [field.name for field in fields(MigrateRequest)], await _json(request))
+    return await parsed(MigrateRequest, request)
 
 
 async def resize_request(request: Request) -> ResizeRequest:
     """The body of a resize; raises Rejected."""
-    return _parse(_RESIZE, [field.name for field in fields(ResizeRequest)], await _json(request))
+    return await parsed(ResizeRequest, request)
 
 
 async def drain_request(request: Request) -> DrainRequest:
     """The body of a drain; raises Rejected."""
-    return _parse(_DRAIN, [field.name for field in fields(DrainRequest)], await _json(request))
+    return await parsed(DrainRequest, request)
 
 
 async def quota_request(request: Request) -> QuotaRequest:
     """The body of a quota; raises Rejected."""
-    return _parse(_QUOTA, [field.name for field in fields(QuotaRequest)], await _json(request))
+    return await parsed(QuotaRequest, request)
 
 
 async def plan_request(request: Request) -> PlanRequest:
     """The body of a dry run; raises Rejected."""
-    return _parse(_PLAN, [field.name for field in fields(PlanRequest)], await _json(request))
+    return await parsed(PlanRequest, request)
 
 
-def _parse(adapter: TypeAdapter[T], names: list[str], body: object) -> T:
+async def parsed(kind: type[T], request: Request) -> T:
+    """The body as any of the wire's dataclasses; raises Rejected."""
+    body = await _json(request)
+    names = [field.name for field in fields(cast("Any", kind))]
     known = f"the fields are {', '.join(names)}"
     if not isinstance(body, dict):
         raise invalid("the request", "a JSON object is expected", known)
@@ -62,7 +61,7 @@ def _parse(adapter: TypeAdapter[T], names: list[str], body: object) -> T:
     if unknown := sorted(set(values) - set(names)):
         raise invalid(unknown[0], "there is no such field", known)
     try:
-        return adapter.validate_python(values)
+        return _adapter(kind).validate_python(values)
     except ValidationError as error:
         raise from_validation(error) from None
 

@@ -13,6 +13,7 @@ from midstep.control.desk import Desk
 from midstep.wire.api import JobRequest, JobView, LogView, MigrateRequest, ResizeRequest
 from midstep.wire.metrics import MetricsView
 
+JOB_ID = r"^j-[0-9a-f]{6,32}$"
 _LOG_BYTES = 1 << 18
 _MAX_LOG_BYTES = 1 << 20
 
@@ -23,8 +24,11 @@ def job_routes(desk: Desk) -> APIRouter:
     _reads(router, desk)
 
     @router.post("", status_code=201)
-    async def submit(request: Annotated[JobRequest, Depends(job_request)]) -> JobView:
-        return await desk.submit(request)
+    async def submit(
+        request: Annotated[JobRequest, Depends(job_request)],
+        as_id: Annotated[str | None, Query(alias="as", pattern=JOB_ID)] = None,
+    ) -> JobView:
+        return await desk.submit(request, as_id)
 
     @router.post("/{job}/suspend", status_code=202)
     async def suspend(job: str) -> JobView:

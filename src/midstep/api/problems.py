@@ -7,11 +7,13 @@
 | 404 | no_such_job, not_found, no_such_snapshot, no_files, no_such_path, no_such_node, no_such_quota |
 | 405 | no_such_method |
 | 409 | ambiguous_job, job_ended, already_suspended, not_suspended, already_there, is_migrating, cannot_move |
+| 409 | is_elsewhere, is_here, not_ready, no_blob, job_exists (between controllers, mostly) |
 | 409 | no_files, already_that_size, already_free, node_cordoned, not_cordoned, not_draining, quota_exceeded |
 | 422 | invalid (which field, what was expected), too_large, no_such_device_type, no_such_place |
-| 422 | impossible, bad_launcher, bad_blob |
+| 422 | impossible, bad_launcher, bad_blob, turned_away |
 | 500 | internal |
-| 503 | state_unavailable |
+| 502 | region_faulty |
+| 503 | state_unavailable, region_cut_off, no_nodes |
 """
 
 from __future__ import annotations

@@ -13,12 +13,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import TypeAdapter, ValidationError
 
 from midstep.api.app import build
@@ -27,6 +29,7 @@ from midstep.control.region import REST_S, Region, Settings
 from midstep.model.job import CheckpointRule
 from midstep.policy.intervals import FLEET
 
+T = TypeVar("T")
 LOG = logging.getLogger("midstep.controller")
 _MAX_MESSAGE_BYTES = 256 << 20  # a report may carry the whole content of a rendezvous store
 
@@ -46,6 +49,7 @@ class ControllerConfig:
     checkpoints: CheckpointRule = FLEET
     lost_node_s: float = 60.0
     rest_s: float = REST_S
+    above: str = ""  # the URL of the global controller, if there is one
 
 
 class Server(uvicorn.Server):
@@ -69,17 +73,22 @@ class ConfigError(Exception):
     """The configuration file cannot be used."""
 
 
-def load(path: Path) -> ControllerConfig:
-    """Read and check a configuration file; raises ConfigError."""
+def read_config(kind: type[T], path: Path, whose: str) -> T:
+    """A configuration file as a dataclass; raises ConfigError."""
     try:
-        config = TypeAdapter(ControllerConfig).validate_json(path.read_bytes())
+        return TypeAdapter(kind).validate_json(path.read_bytes())
     except OSError as error:
-        raise ConfigError(f"cannot read the controller's configuration {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {whose} configuration {path}: {error.strerror}") from None
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
         )
-        raise ConfigError(f"{path} is not a controller's configuration: {faults}") from None
+        raise ConfigError(f"{path} is not {whose} configuration: {faults}") from None
+
+
+def load(path: Path) -> ControllerConfig:
+    """Read and check a configuration file; raises ConfigError."""
+    config = read_config(ControllerConfig, path, "a controller's")
     if not config.token or not config.regions:
         raise ConfigError(f"{path}: a token and at least one region are needed")
     if not 0 <= config.port <= 65535 or config.heartbeat_s <= 0 or config.stall_s <= 0:
@@ -115,22 +124,27 @@ def serve(config: ControllerConfig) -> int:
             config.lost_node_s,
             rest_s=config.rest_s,
             archiver=(sys.executable, "-m", "midstep.app.archiver"),
+            above=config.above,
         )
         region = Region.open(settings)
     except ControlError as error:
         LOG.error("%s", error)
         return 2
+    count = len(region.service.records)
+    return serve_app(build(region), config.host, config.port, f"fleet {config.fleet}, {count} jobs")
+
+
+def serve_app(app: FastAPI, host: str, port: int, what: str) -> int:
+    """Serve an application until a signal; returns the exit code."""
     try:
-        listener = listen(config.host, config.port)
+        listener = listen(host, port)
     except OSError as error:
-        LOG.error("cannot listen on %s port %d: %s", config.host, config.port, error.strerror)
+        LOG.error("cannot listen on %s port %d: %s", host, port, error.strerror)
         return 3
     host, port = listener.getsockname()[:2]
-    LOG.info(
-        "fleet %s: listening on http://%s:%d, %d jobs", config.fleet, host, port, len(region.service.records)
-    )
+    LOG.info("%s: listening on http://%s:%d", what, host, port)
     options = uvicorn.Config(
-        build(region),
+        app,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -145,19 +159,23 @@ def serve(config: ControllerConfig) -> int:
 
 def main() -> int:
     """The entry point."""
-    parser = argparse.ArgumentParser(prog="midstep.app.controller", description="Run a fleet's controller.")
+    return parse("midstep.app.controller", "Run a fleet's controller.", lambda path: serve(load(path)))
+
+
+def parse(program: str, what: str, run: Callable[[Path], int]) -> int:
+    """``--config FILE.json``, run; the exit code."""
+    parser = argparse.ArgumentParser(prog=program, description=what)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE.json")
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     try:
-        config = load(arguments.config)
+        return run(arguments.config)
     except ConfigError as error:
         LOG.error("%s", error)
         return 2
-    try:
-        return serve(config)
     except KeyboardInterrupt:
         return 0
 

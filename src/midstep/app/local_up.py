@@ -34,8 +34,8 @@ from midstep.substrate.local.paths import StatePaths
 from midstep.substrate.local.plan import PLAN, FleetPlan, Shape
 from midstep.substrate.local.processes import load
 from midstep.substrate.local.services import (
-    CONTROLLER,
     agent_name,
+    controller_names,
     service_environment,
     write_configs,
     write_private,
@@ -50,6 +50,7 @@ def up(
     nodes: int | None,
     devices: int | None,
     spot: int | None,
+    federated: bool | None,
     name: str,
     cpu: bool,
     rule: dict[str, Any] | None,
@@ -71,7 +72,7 @@ def up(
     check_machine(paths, [criu] if criu else [])
     paths.root.mkdir(parents=True, exist_ok=True)
     with state_lock(paths):
-        plan = settle_plan(paths, shape, name, given, use_gpus=not cpu)
+        plan = settle_plan(paths, shape, name, given, federated, use_gpus=not cpu)
         plan = _settle_recovery(paths, plan, CheckpointRule(**rule) if rule else None, lost_node_s, rest_s)
         write_configs(paths, plan, criu)
         _say_what(plan, criu)
@@ -118,6 +119,8 @@ def _criu() -> Path | None:
 
 def _say_what(plan: FleetPlan, criu: Path | None) -> None:
     say(f"fleet {plan.name}: {len(plan.nodes)} nodes on {plan.bridge}, {plan.subnet}")
+    if plan.federated:
+        say(f"  federated: a controller for each of {len(plan.regions)} regions, and a global one")
     if plan.overcommitted:
         cores = len({core for node in plan.nodes for device in node.devices for core in device.cpus})
         count = sum(len(node.devices) for node in plan.nodes)
@@ -152,7 +155,7 @@ def _wait_for_nodes(paths: StatePaths, plan: FleetPlan, timeout_s: float) -> lis
 
 def _timed_out(paths: StatePaths, plan: FleetPlan, there: set[str], timeout_s: float) -> StartTimeout:
     missing = [n.name for n in plan.nodes if n.name not in there]
-    suspects = [CONTROLLER] if len(missing) == len(plan.nodes) else []
+    suspects = controller_names(plan) if len(missing) == len(plan.nodes) else []
     suspects += [agent_name(missing[0])]
     parts = [f"after {timeout_s:g} s these nodes are not connected: {', '.join(missing)}"]
     for name in suspects:

@@ -27,10 +27,10 @@ from midstep.substrate.local.paths import StatePaths
 from midstep.substrate.local.plan import PLAN, FleetPlan, NodePlan
 from midstep.substrate.local.processes import Identity, identify, load, spawn
 from midstep.substrate.local.services import (
-    CONTROLLER,
     agent_argv,
     agent_name,
     controller_argv,
+    controller_names,
     service_environment,
 )
 
@@ -110,7 +110,7 @@ class Supervisor:
         self._plan = plan
         self._stopping = False
         self._environment = service_environment(os.environ)
-        self._services = [self._service(CONTROLLER, self._start_controller)]
+        self._services = [self._controller(name) for name in controller_names(plan)]
         for node in plan.nodes:
             self._services.append(self._holder(node))
             self._services.append(self._agent(node))
@@ -151,11 +151,11 @@ class Supervisor:
     def _agent(self, node: NodePlan) -> Service:
         return self._service(agent_name(node.name), lambda: self._start_agent(node))
 
+    def _controller(self, name: str) -> Service:
+        return self._service(name, lambda: self._spawn(name, controller_argv(self._paths, name)))
+
     def _service(self, name: str, start: Callable[[], Identity]) -> Service:
         return Service(name, lambda: load(self._paths.process(name)), start)
-
-    def _start_controller(self) -> Identity:
-        return self._spawn(CONTROLLER, controller_argv(self._paths))
 
     def _start_agent(self, node: NodePlan) -> Identity:
         holder = holder_of(self._paths, node.name)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from midstep.client.fleet import FleetClient
     from midstep.client.types import JobView, MoveView
 
-UNASKED = ("reconnect", "checkpoint", "recover", "copy-ahead")  # nobody's wish: they come about by themselves
+# Nobody's wish: they come about by themselves.
+UNASKED = ("reconnect", "checkpoint", "recover", "copy-ahead", "hand-over")
 SETTLED = ("running", "suspended", "completed", "failed", "cancelled")
 
 

@@ -63,6 +63,14 @@ Keep = Annotated[
         show_default="2; of a job: as the fleet",
     ),
 ]  # fmt: skip
+Federated = Annotated[
+    bool | None,
+    typer.Option(
+        "--federated/--no-federated",
+        help="A controller for each region, and a global one above them.",
+        show_default="no",
+    ),
+]
 CheckpointEvery = Annotated[
     str | None,
     typer.Option(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from midstep.control.admission import check_possible, spec_of
+from midstep.control.between.relay import Relay
 from midstep.control.errors import NotFound, Rejected, invalid
 from midstep.control.lookup import find
 from midstep.control.region import Region
@@ -41,6 +43,7 @@ from midstep.vault.errors import SnapshotMissing
 from midstep.wire.api import EventView, Health, JobRequest, JobView, LogView, NodeView
 from midstep.wire.metrics import MetricsView
 
+T = TypeVar("T")
 _IDLE = (Stage.WAITING, Stage.OVER)
 
 
@@ -62,21 +65,25 @@ class Desk:
         fleet = self._region.fleet
         return node_views(fleet.nodes, self._service.records.values(), fleet.cordons.names)
 
-    async def submit(self, request: JobRequest) -> JobView:
-        """Take a job."""
+    async def submit(self, request: JobRequest, job_id: str | None = None) -> JobView:
+        """Take a job. ``job_id``: under this id, which who asks has made."""
         if request.from_snapshot is not None:
             region = self._region
             found = await asyncio.to_thread(
                 fork, request, dict(self._service.records), region.vaults, region.fleet
             )
-            return await self._take_in(found.spec, request, found.origin)
-        return await self._take_in(spec_of(request, self._region.fleet, self._region.blobs), request)
+            return await self._take_in(found.spec, request, job_id, found.origin)
+        return await self._take_in(spec_of(request, self._region.fleet, self._region.blobs), request, job_id)
 
-    async def _take_in(self, spec: JobSpec, request: JobRequest, origin: Origin | None = None) -> JobView:
-        planner = self._region.planner
+    async def _take_in(
+        self, spec: JobSpec, request: JobRequest, job_id: str | None, origin: Origin | None = None
+    ) -> JobView:
+        planner, records = self._region.planner, self._service.records
+        if job_id in records:
+            raise Rejected(409, "job_exists", f"there is a job {job_id} already")
         spec, less = planner.admit(spec, request.tier)
-        job_id = self._region.ids.job(taken=self._service.records)
-        view = await self._ask(job_id, Submitted(job_id, spec, origin))
+        job_id = job_id or self._region.ids.job(taken=records)
+        view = await self.ask(job_id, Submitted(job_id, spec, origin))
         if less is not None:
             planner.write(job_id, less)
             self._service.note(job_id, Log("waiting", f"runs as {spec.tier}: {less.message}"))
@@ -89,11 +96,12 @@ class Desk:
         records = sorted(
             self._service.records.values(), key=lambda record: (record.submitted_s, record.job_id)
         )
-        return [self._view(record) for record in records if state in (None, record.shown)]
+        here = [record for record in records if not record.away]
+        return [self.view(record) for record in here if state in (None, record.shown)]
 
     def job(self, asked: str) -> JobView:
         """One job, by id, unique beginning of an id, or name."""
-        return self._view(self._find(asked))
+        return self.view(self._find(asked))
 
     def metrics(self, asked: str) -> MetricsView:
         """What one job does with its devices."""
@@ -107,15 +115,15 @@ class Desk:
 
     async def suspend(self, asked: str) -> JobView:
         """Free the job's devices, keep its state."""
-        return await self._ask(self._find(asked).job_id, SuspendAsked())
+        return await self.ask(self._find(asked).job_id, SuspendAsked())
 
     async def resume(self, asked: str) -> JobView:
         """Go on from where it was."""
-        return await self._ask(self._find(asked).job_id, ResumeAsked())
+        return await self.ask(self._find(asked).job_id, ResumeAsked())
 
     async def checkpoint(self, asked: str) -> JobView:
         """Save a running job now; it goes on."""
-        return await self._ask(self._find(asked).job_id, CheckpointAsked())
+        return await self.ask(self._find(asked).job_id, CheckpointAsked())
 
     async def migrate(self, asked: str, to: str, *, copy_ahead: bool = True) -> JobView:
         """Go on at a node or in a region."""
@@ -123,7 +131,7 @@ class Desk:
         there = replace(self._destination(to), ahead=copy_ahead)
         if record.stage not in (Stage.ENDING, Stage.OVER):
             check_possible(want_at(record, there.node, there.region), self._region.fleet)
-        return await self._ask(record.job_id, there)
+        return await self.ask(record.job_id, there)
 
     async def resize(self, asked: str, devices: int | None, to: str | None) -> JobView:
         """Go on with another number of devices, at a node or in a region if ``to`` is given; None: with as
@@ -132,7 +140,7 @@ class Desk:
         if devices is None:
             if to is not None:
                 raise invalid("to", "it needs a number of devices", "or use `midstep migrate`")
-            return await self._ask(record.job_id, Freed())
+            return await self.ask(record.job_id, Freed())
         most, part = record.spec.world_size, record.spec.amount(1)
         if part != 1:
             words = f"job {record.job_id} has {part:g} of a device, and keeps to that"
@@ -147,11 +155,11 @@ class Desk:
             if to is not None:
                 want = replace(want, node=there.node, region=there.region)
             check_possible(want, self._region.fleet)
-        return await self._ask(record.job_id, ResizeAsked(devices, there.node, there.region))
+        return await self.ask(record.job_id, ResizeAsked(devices, there.node, there.region))
 
     async def cancel(self, asked: str) -> JobView:
         """Stop the job for good."""
-        return await self._ask(self._find(asked).job_id, CancelAsked())
+        return await self.ask(self._find(asked).job_id, CancelAsked())
 
     def logs(self, asked: str, rank: int, offset: int, limit: int) -> LogView:
         """A piece of a rank's output."""
@@ -187,10 +195,14 @@ class Desk:
 
     async def manifest(self, region: str, snapshot_id: str, *, patient: bool = False) -> bytes | NotYet:
         """A snapshot's archived manifest, for an agent of another region."""
+        if (relay := self._relay(region)) is not None:
+            return await relay.manifest(region, snapshot_id, patient=patient)
         return await self._region.shipping.manifest(region, snapshot_id, patient=patient)
 
-    async def chunks(self, region: str, body: bytes) -> Iterator[bytes]:
+    async def chunks(self, region: str, body: bytes) -> Iterator[bytes] | AsyncIterator[bytes]:
         """Chunks of a region's archive, for an agent of another one."""
+        if (relay := self._relay(region)) is not None:
+            return await relay.chunks(region, body)
         return await self._region.shipping.chunks(region, body)
 
     def blob(self, name: str) -> Path:
@@ -209,17 +221,27 @@ class Desk:
             return await self._region.history.wait(job_id, after, limit, wait_s)
         return self._region.history.read(job_id, after, limit)
 
+    def _relay(self, region: str) -> Relay | None:
+        """Who reaches a region that is not ours."""
+        return None if region in self._region.fleet.regions else self._region.relay
+
     def _find(self, asked: str) -> JobRecord:
         return find(self._service.records, asked)
 
-    def _view(self, record: JobRecord) -> JobView:
+    def view(self, record: JobRecord) -> JobView:
+        """A job as users see it."""
         now_s = self._service.now_s()
         saved = self._service.timetable(now_s).view(record, now_s)
         return job_view(record, now_s, saved, self._region.accounts.view(record, now_s))
 
-    async def _ask(self, job_id: str, event: Event) -> JobView:
+    async def ask(self, job_id: str, event: Event) -> JobView:
+        """Let an event happen; what becomes of it."""
+        return self.view(await self.guard(self._service.ask(job_id, event)))
+
+    async def guard(self, asked: Awaitable[T]) -> T:
+        """What the engine refuses, as what users are told."""
         try:
-            return self._view(await self._service.ask(job_id, event))
+            return await asked
         except Refused as refusal:
             detail = f"its state is {refusal.state}"
             raise Rejected(409, refusal.code, refusal.message, detail, refusal.hint) from None

@@ -48,9 +48,10 @@ CREATE TABLE IF NOT EXISTS notes (kind TEXT, name TEXT, body TEXT, PRIMARY KEY (
 CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, job_id TEXT,
                                       action TEXT, reason TEXT, message TEXT, facts TEXT);
 CREATE INDEX IF NOT EXISTS decisions_of_job ON decisions (job_id, number);
+CREATE INDEX IF NOT EXISTS events_by_time ON events (at_s);
 """
 _RECORD = TypeAdapter(JobRecord)
-_KEPT = TypeAdapter(Kept)
+KEPT = TypeAdapter(Kept)
 _NODE = TypeAdapter(Node)
 _adapter: Callable[[type[Any]], TypeAdapter[Any]] = cache(TypeAdapter)  # making one takes milliseconds
 _COLUMNS = "number, at_s, job_id, node, kind, message, duration_s, nbytes"
@@ -125,7 +126,7 @@ class Journal:
 
     def save_metrics(self, job_id: str, kept: Kept) -> None:
         """Remember what was measured of a job."""
-        row = (job_id, _KEPT.dump_json(kept).decode())
+        row = (job_id, KEPT.dump_json(kept).decode())
         with self._guarded():
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("INSERT OR REPLACE INTO metrics VALUES (?, ?)", row)
@@ -137,7 +138,7 @@ class Journal:
         found: dict[str, Kept] = {}
         for job_id, body in rows:
             with suppress(ValidationError):
-                found[job_id] = _KEPT.validate_json(body)
+                found[job_id] = KEPT.validate_json(body)
         return found
 
     def save_note(self, kind: str, name: str, body: str | None, *, synced: bool = True) -> None:
@@ -180,10 +181,12 @@ class Journal:
                 for at_s, action, reason, message, facts in reversed(rows)
             ]
 
-    def events(self, job_id: str | None, after: int, limit: int) -> list[EventView]:
-        """The history after an event's number, oldest first."""
+    def events(
+        self, job_id: str | None, after: float, limit: int, *, by: str = "number"
+    ) -> list[EventView]:
+        """The history after an event's number (``by`` "at_s": after a time), oldest first."""
         where, arguments = ("AND job_id = ?", (after, job_id, limit)) if job_id else ("", (after, limit))
-        query = f"SELECT {_COLUMNS} FROM events WHERE number > ? {where} ORDER BY number LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM events WHERE {by} > ? {where} ORDER BY {by}, number LIMIT ?"
         with self._guarded():
             return [EventView(*row) for row in self._db.execute(query, arguments)]
 

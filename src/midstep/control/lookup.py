@@ -12,15 +12,28 @@ _SHOWN = 5
 
 
 def find(records: Mapping[str, JobRecord], asked: str) -> JobRecord:
-    """Raises Rejected: there is none, or the beginning of an id fits several."""
-    if asked in records:
-        return records[asked]
-    named = [record for record in records.values() if record.spec.name and record.spec.name == asked]
+    """Raises Rejected: there is none, the beginning of an id fits several, or it was handed over."""
+    if asked not in records:
+        here = {job_id: record for job_id, record in records.items() if not record.away}
+        names = {job_id: (record.spec.name, record.submitted_s) for job_id, record in here.items()}
+        asked = pick(names, asked)
+    record = records[asked]
+    if record.away:
+        words = f"job {record.job_id} is in region {record.away} now"
+        raise Rejected(409, "is_elsewhere", words, "", "ask the fleet's global controller, or that region's")
+    return record
+
+
+def pick(names: Mapping[str, tuple[str, float]], asked: str) -> str:
+    """The id of the job that is meant. ``names``: id -> name, time of submission. Raises Rejected."""
+    if asked in names:
+        return asked
+    named = [(submitted_s, job_id) for job_id, (name, submitted_s) in names.items() if name and name == asked]
     if named:
-        return max(named, key=lambda record: (record.submitted_s, record.job_id))
-    begin = sorted(job_id for job_id in records if asked and _begins(job_id, asked))
+        return max(named)[1]
+    begin = sorted(job_id for job_id in names if asked and _begins(job_id, asked))
     if len(begin) == 1:
-        return records[begin[0]]
+        return begin[0]
     if begin:
         some = ", ".join(begin[:_SHOWN]) + (", ..." if len(begin) > _SHOWN else "")
         raise Rejected(409, "ambiguous_job", f"{asked!r} fits {len(begin)} jobs", some, "give more of the id")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from midstep.control.errors import StateError
-from midstep.control.journal import Journal
+from midstep.control.journal import KEPT, Journal
 from midstep.control.metrics import Kept, Tally, points_of, shares_of, sizes_of
 from midstep.control.scheduling.accounts import Accounts
 from midstep.control.service import Service
@@ -73,6 +76,18 @@ class Meters:
         """What is known of a job at each number of devices that it has had."""
         tally = self._tallies.get(job_id)
         return sizes_of(tally.kept.rates) if tally is not None else ()
+
+    def pack(self, job_id: str) -> str:
+        """What is known of a job, for another controller; '': nothing."""
+        tally = self._tallies.get(job_id)
+        return KEPT.dump_json(tally.kept).decode() if tally is not None else ""
+
+    def unpack(self, job_id: str, body: str) -> None:
+        """What another controller knew. What cannot be read is left out."""
+        with suppress(ValidationError):
+            if body:
+                self._tallies[job_id] = Tally(KEPT.validate_json(body))
+                self._keep(job_id, self._tallies[job_id].kept, self._service.now_s())
 
     def close(self) -> None:
         """Keep what is not kept yet; before the journal closes."""

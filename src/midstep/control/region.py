@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from midstep.control.between.passports import Border
+from midstep.control.between.relay import Relay
+from midstep.control.between.told import Teller
 from midstep.control.errors import StateError
 from midstep.control.fleet import Fleet
 from midstep.control.history import History
@@ -40,7 +43,8 @@ REST_S = 120.0  # that a job which was started, moved or resized is left alone b
 class Settings:
     """``regions``: name -> the folder of its vault. ``heartbeat_s``, ``stall_s``: what agents are told to
     keep. ``lost_node_s``: after so long without a word from a node its jobs go on elsewhere; its agent stops
-    them after half of it. ``archiver``: its command; none: nothing is archived."""
+    them after half of it. ``archiver``: its command; none: nothing is archived. ``above``: the URL of the
+    global controller, if there is one."""
 
     state_dir: Path
     fleet: str
@@ -52,6 +56,7 @@ class Settings:
     lost_node_s: float = 60.0
     rest_s: float = REST_S
     archiver: tuple[str, ...] = ()
+    above: str = ""
 
 
 @dataclass(slots=True)
@@ -76,6 +81,9 @@ class Region:
     quotas: Quotas
     notebook: Notebook
     planner: Planner
+    teller: Teller
+    border: Border
+    relay: Relay | None = None
     lock: int = -1
     tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -83,7 +91,7 @@ class Region:
     def open(cls, settings: Settings, clock: Clock | None = None, ids: Ids | None = None) -> Self:
         """Take the state folder. Raises StateError: it cannot be used, or another controller uses it."""
         clock, ids = clock or RealClock(), ids or real_ids()
-        lock = _locked(settings.state_dir)
+        lock = locked(settings.state_dir)
         try:
             journal = Journal(settings.state_dir / "midstep.db")
             vaults = Vaults(settings.regions, clock)
@@ -124,6 +132,9 @@ class Region:
             quotas,
             notebook,
             planner,
+            Teller(service, fleet, planner, ids.token()),
+            Border(service, fleet, journal, blobs, accounts, meters),
+            Relay(settings.above, settings.token) if settings.above else None,
             lock,
         )
 
@@ -140,12 +151,15 @@ class Region:
         for task in self.tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self.relay is not None:
+            await self.relay.close()
         self.meters.close()
         self.journal.close()
         os.close(self.lock)
 
 
-def _locked(state_dir: Path) -> int:
+def locked(state_dir: Path) -> int:
+    """Take a state folder for as long as the answer, a descriptor, is open. Raises StateError."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -17,6 +17,7 @@ from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
 from midstep.engine.errors import EngineError, IllegalMove, Refused
 from midstep.engine.events import (
+    Arrived,
     CheckpointAsked,
     ControllerRestarted,
     DeadlinePassed,
@@ -147,7 +148,7 @@ class Service:
         """Let an event happen now: only between two events, as planning is. Raises EngineError, NotFound,
         StateError."""
         before = self.records.get(job_id)
-        if before is None and not isinstance(event, Submitted):
+        if before is None and not isinstance(event, Submitted | Arrived):
             raise NotFound(f"there is no job {job_id}")
         now_s = self.now_s()
         stepped = step(before, event, now_s)

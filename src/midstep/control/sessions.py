@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from midstep.control.assignments import assignment
+from midstep.control.between.errands import Errands
 from midstep.control.errors import AgentRefused, StateError
 from midstep.control.fleet import Fleet
 from midstep.control.history import History
@@ -83,6 +84,8 @@ class Sessions:
         self._lost_after_s = 4 * welcome.heartbeat_s + 2
         self._sessions: dict[str, Session] = {}
         self.on_usage: Callable[[str, Measured], None] = lambda node, measured: None
+        self.errands = Errands(fleet)
+        self.errands.changed = self._remind
         service.on_change.append(self._changed)
 
     async def serve(self, link: Link) -> None:
@@ -175,6 +178,7 @@ class Sessions:
                     if job.job_id in self._service.records:
                         self._service.tell(job.job_id, NodeReported(session.node, job))
                 for copy in copies:
+                    self.errands.heard(session.node, copy)
                     if copy.job_id in self._service.records:
                         self._service.tell(copy.job_id, SnapshotCopied(session.node, copy))
             case LogChunk():
@@ -203,8 +207,12 @@ class Sessions:
     def _changed(self, before: JobRecord | None, after: JobRecord) -> None:
         nodes = _nodes_of(after) | (_nodes_of(before) if before else set[str]())
         for node in sorted(nodes):
-            if node in self._sessions:
-                self._sessions[node].due.set()
+            self._remind(node)
+
+    def _remind(self, node: str) -> None:
+        """It shall do something else now."""
+        if node in self._sessions:
+            self._sessions[node].due.set()
 
     async def _send_desired(self, session: Session) -> None:
         try:
@@ -226,7 +234,9 @@ class Sessions:
 
     def _copies(self, node: str) -> tuple[CopyOrder, ...]:
         found = (ahead.wanted(record).get(node) for _, record in sorted(self._service.records.items()))
-        return tuple(CopyOrder(copy.job_id, copy.source) for copy in found if copy is not None)
+        own = tuple(CopyOrder(copy.job_id, copy.source) for copy in found if copy is not None)
+        named = {order.source.snapshot_id for order in own}
+        return (*own, *(order for order in self.errands.of(node) if order.source.snapshot_id not in named))
 
     def _desired(self, orders: Iterable[Order], copies: tuple[CopyOrder, ...]) -> Desired:
         nodes = self._fleet.known

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from midstep.engine.check import users_of_devices
 from midstep.engine.draft import sized
+from midstep.engine.facets import Ahead
 from midstep.engine.leaving import codes_of
-from midstep.engine.record import Ahead, Intent, JobRecord, Move
+from midstep.engine.record import Intent, JobRecord, Move
 from midstep.model.fleet import Device, NodeStatus
 from midstep.model.job import MILLI
 from midstep.model.lifecycle import Stage

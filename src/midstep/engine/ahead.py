@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from midstep.engine import checkpoints
 from midstep.engine.draft import Draft, sized
-from midstep.engine.record import Ahead, Intent, JobRecord, Move, NodeStep
+from midstep.engine.facets import Ahead, NodeStep
+from midstep.engine.record import Intent, JobRecord, Move
 from midstep.model.job import SnapshotRef
 from midstep.model.lifecycle import Stage
 from midstep.model.phase import CopyState, CopyStatus, StepTiming
@@ -101,6 +102,13 @@ def tidy(draft: Draft) -> None:
         draft.set(deadline_s=None)
 
 
+def enough(rounds: int, sent_bytes: int, status: CopyStatus) -> bool:
+    """Whether another round would bring little; ``sent_bytes``: by the round before this one."""
+    small = status.done_bytes <= SMALL_BYTES or status.duration_s <= SHORT_S
+    shrinks = rounds == 1 or status.done_bytes < SHRINKS * sent_bytes
+    return small or not shrinks or rounds >= ROUNDS
+
+
 def _lives(record: JobRecord) -> bool:
     """Devices may not be reserved yet."""
     stages = (Stage.HOLDING, Stage.JOINING, Stage.RUNNING, Stage.DUMPING)
@@ -119,8 +127,6 @@ def _round_done(draft: Draft, plan: Ahead, node: str, status: CopyStatus) -> Non
     timing = StepTiming(f"round {plan.rounds}", status.duration_s, status.done_bytes, status.known_bytes)
     words = f"copy-ahead, round {plan.rounds}: {sized(status.known_bytes)} were there"
     draft.log(MOVE, words, node, status.duration_s, status.done_bytes)
-    small = status.done_bytes <= SMALL_BYTES or status.duration_s <= SHORT_S
-    shrinks = plan.rounds == 1 or status.done_bytes < SHRINKS * plan.sent_bytes
     late = draft.now_s - plan.begun_s > _LONGEST_S
     done = replace(
         plan,
@@ -129,7 +135,7 @@ def _round_done(draft: Draft, plan: Ahead, node: str, status: CopyStatus) -> Non
         sent_bytes=status.done_bytes,
         steps=(*plan.steps, NodeStep(node, timing)),
     )
-    if small or not shrinks or late or plan.rounds >= ROUNDS:
+    if late or enough(plan.rounds, plan.sent_bytes, status):
         _end(draft, done, ok=True)
     else:
         draft.set(ahead=done, deadline_s=None)

@@ -6,18 +6,23 @@ from midstep.engine import leaving
 from midstep.engine.draft import Draft
 from midstep.engine.errors import Refused
 from midstep.engine.events import MigrateAsked, ResizeAsked
-from midstep.engine.record import Ahead, Intent, JobRecord, Target
+from midstep.engine.facets import Ahead
+from midstep.engine.record import Intent, JobRecord, Target
 from midstep.model.lifecycle import JobState, Stage
 
 
 def suspend(draft: Draft) -> None:
     """Free the job's devices as soon as it can be cut; a queued job is set aside."""
     record = _living(draft.record, "suspended")
+    if record.parting is not None and record.parting.runs and record.intent is Intent.SUSPEND:
+        draft.set(parting=None)  # it was only on its way: now it stays suspended, here
+        draft.log("asked", "suspend")
+        return
     if record.intent is Intent.SUSPEND:
         raise Refused("already_suspended", f"job {record.job_id} is {record.shown} already", record.shown)
     # A resize whose ranks are on their way comes to its end first: half of it cannot be resumed.
     kept = record.next if record.partly else None
-    draft.set(intent=Intent.SUSPEND, next=kept, target=None, attempts=0, waiting="")
+    draft.set(intent=Intent.SUSPEND, next=kept, target=None, attempts=0, waiting="", parting=None)
     if record.stage is Stage.WAITING:  # a recovery that waits for devices
         draft.end_move(ok=False, message="it was suspended")
     draft.log("asked", "suspend")
@@ -30,7 +35,7 @@ def resume(draft: Draft) -> None:
     calls_off = record.intent is Intent.MIGRATE and record.next is None
     calls_off |= record.stage is Stage.WAITING and record.target is not None
     copies = record.ahead is not None and record.stage is Stage.RUNNING
-    calls_off |= copies
+    calls_off |= copies or record.parting is not None
     if record.intent is not Intent.SUSPEND and not calls_off:
         hint = "only a suspended job can be resumed"
         raise Refused("not_suspended", f"job {record.job_id} is {record.shown}", record.shown, hint)
@@ -51,6 +56,9 @@ def migrate(draft: Draft, event: MigrateAsked) -> None:
         raise Refused(
             "cannot_move", message, record.shown, "`midstep doctor` on that node says what is missing"
         )
+    if record.parting is not None:
+        words = f"job {record.job_id} is on its way to region {record.parting.region} already"
+        raise Refused("is_migrating", words, record.shown, "`midstep resume` calls its migration off")
     target = Target(event.node, event.region)
     if _settled_at(record, target):
         hint = "`midstep resume` calls its migration off" if record.intent is Intent.MIGRATE else ""
@@ -99,6 +107,7 @@ def free(draft: Draft) -> None:
 def cancel(draft: Draft) -> None:
     """Stop the job for good. A job that is ending already ends as it would have."""
     record = draft.record
+    refuse_away(record)
     if record.stage is Stage.OVER:
         raise Refused("job_ended", f"job {record.job_id} has ended: it is {record.shown}", record.shown)
     if record.stage is Stage.ENDING:
@@ -108,7 +117,16 @@ def cancel(draft: Draft) -> None:
     leaving.end(draft, JobState.CANCELLED)
 
 
+def refuse_away(record: JobRecord) -> None:
+    """Raises Refused: another controller has the job."""
+    if record.away:
+        words = f"job {record.job_id} is in region {record.away} now"
+        hint = "ask the fleet's global controller, or that region's"
+        raise Refused("is_elsewhere", words, record.shown, hint)
+
+
 def _living(record: JobRecord, participle: str) -> JobRecord:
+    refuse_away(record)
     if record.stage in (Stage.ENDING, Stage.OVER):
         message = f"job {record.job_id} cannot be {participle}: it is {record.shown}"
         raise Refused("job_ended", message, record.shown)
@@ -117,6 +135,7 @@ def _living(record: JobRecord, participle: str) -> JobRecord:
 
 def _want_run(draft: Draft) -> None:
     draft.set(intent=Intent.RUN, queued_s=draft.now_s, target=None, attempts=0, failure=None, waiting="")
+    draft.set(parting=None)
 
 
 def _settled_at(record: JobRecord, target: Target) -> bool:

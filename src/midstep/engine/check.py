@@ -72,6 +72,8 @@ def check(records: Iterable[JobRecord]) -> None:
         runs = record.stage in (Stage.JOINING, Stage.RUNNING)
         assert record.storing is None or runs, f"{name} stores a checkpoint"
         assert record.older is None or record.snapshot is not None, f"{name} has only an older snapshot"
+        still = record.stage in (Stage.WAITING, Stage.OVER)
+        assert still or not record.away, f"{name} is here, and in region {record.away}"
         assert record.part is None or record.stage in (Stage.HOLDING, Stage.JOINING), f"{name} keeps a part"
         assert record.spec.milli == MILLI or (record.spec.world_size, record.devices <= 1) == (1, True), (
             f"{name} has a part of several devices"
@@ -90,7 +92,9 @@ def check_step(before: JobRecord, after: JobRecord) -> None:
     assert after.epoch >= before.epoch, "an epoch shrank"
     moved = after.placement is not None and after.placement != before.placement
     assert not moved or after.epoch > before.epoch, "a placement changed under one epoch"
-    assert before.stage is not Stage.OVER or after.stage is Stage.OVER, "an ended job came back"
+    returned = bool(before.away) and after.hops > before.hops
+    assert before.stage is not Stage.OVER or after.stage is Stage.OVER or returned, "an ended job came back"
+    assert not before.away or returned or not devices_of(after), "a job that is elsewhere has devices here"
     assert not before.homes or after.homes == before.homes, "virtual hosts changed"
 
 

@@ -14,7 +14,8 @@ from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
 from midstep.engine.errors import Refused
 from midstep.engine.events import CheckpointAsked
-from midstep.engine.record import Intent, JobRecord, Storing
+from midstep.engine.facets import Storing
+from midstep.engine.record import Intent, JobRecord
 from midstep.model.job import SnapshotRef
 from midstep.model.lifecycle import Stage, Trigger
 from midstep.model.phase import Failure, Fault

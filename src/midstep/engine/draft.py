@@ -8,7 +8,8 @@ from typing import Any
 from midstep.engine.deadlines import deadline_at_s
 from midstep.engine.effects import DeleteSnapshot, Effect, Log
 from midstep.engine.errors import IllegalMove
-from midstep.engine.record import JobRecord, Move, NodeStep
+from midstep.engine.facets import NodeStep
+from midstep.engine.record import JobRecord, Move
 from midstep.model.job import Placement, SnapshotRef
 from midstep.model.lifecycle import Stage, Trigger, next_stage
 from midstep.model.phase import JobOnNode, Stall

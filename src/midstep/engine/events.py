@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from midstep.engine.passport import Passport
 from midstep.model.job import JobSpec, Placement, SnapshotRef
 from midstep.model.phase import CopyStatus, Fault, JobOnNode
 
@@ -129,6 +130,52 @@ class MigrateAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveAsked:
+    """Go on under another region's controller. ``ahead``: copy as much as possible while it runs; ``why``:
+    the scheduler's reason; '': its user asked."""
+
+    region: str
+    ahead: bool = False
+    why: str = ""
+    node: str | None = None
+    devices: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """All that is worth it was copied ahead: the job may stand still now. ``message``: why no more was."""
+
+    rounds: int = 0
+    nbytes: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The job stands still, and its passport is about to be given to the other controller: from now on only
+    that one, or its refusal, decides about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedBack:
+    """The other controller will never take it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Another controller handed a job over. Needs no record; one that was handed over before is replaced."""
+
+    passport: Passport
+
+
+@dataclass(frozen=True, slots=True)
+class NotNeeded:
+    """Nobody reads any more of what is left here of a job that was handed over."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResizeAsked:
     """Go on with this many devices; elsewhere, if one of ``node`` and ``region`` is set."""
 
@@ -185,6 +232,12 @@ Event = (
     | ResumeAsked
     | MigrateAsked
     | ResizeAsked
+    | LeaveAsked
+    | Copied
+    | HandedOver
+    | TurnedBack
+    | Arrived
+    | NotNeeded
     | CancelAsked
     | SnapshotCommitted
     | SnapshotFailed

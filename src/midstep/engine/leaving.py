@@ -47,7 +47,8 @@ def give_up(draft: Draft, failure: Failure) -> None:
         return
     if record.pending is not None:
         draft.effects.append(DeleteSnapshot(record.pending))
-    abandon(draft, failure, intent=Intent.SUSPEND, next=None, back=None, target=None, pending=None)
+    nowhere = dict.fromkeys(("next", "back", "target", "parting", "pending"))
+    abandon(draft, failure, intent=Intent.SUSPEND, **nowhere)
 
 
 def end(draft: Draft, outcome: JobState, failure: Failure | None = None, exit: Exit | None = None) -> None:
@@ -63,7 +64,7 @@ def end(draft: Draft, outcome: JobState, failure: Failure | None = None, exit: E
     draft.set(outcome=outcome, failure=failure, exit=exit, next=None, back=None, target=None, waiting="")
     if draft.record.placement is None:
         draft.go(Trigger.ENDED)
-        _over(draft)
+        over(draft)
     else:
         draft.leave(Trigger.ENDED)
         hurry(draft)
@@ -108,10 +109,11 @@ def released(draft: Draft) -> None:
 def ended(draft: Draft) -> None:
     """The nodes are free of an ended job."""
     draft.go(Trigger.ALL_GONE)
-    _over(draft)
+    over(draft)
 
 
-def _over(draft: Draft) -> None:
+def over(draft: Draft) -> None:
+    """Nothing of it is kept but its record."""
     record = draft.record
     kept = [ref.snapshot_id for ref in (record.snapshot, record.older) if ref is not None]
     doomed = [record.pending, *kept, *record.damaged]

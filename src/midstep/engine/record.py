@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from midstep.engine.facets import Ahead, NodeStep, Parting, Saves, Storing
 from midstep.model.job import JobSpec, NodePlace, Placement, SnapshotRef
 from midstep.model.lifecycle import JobState, Stage
-from midstep.model.phase import Failure, JobOnNode, Phase, Stall, StepTiming
+from midstep.model.phase import Failure, JobOnNode, Phase, Stall
 
 
 class Intent(enum.StrEnum):
@@ -55,14 +56,6 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStep:
-    """One step of a move on one node ('' for the controller itself)."""
-
-    node: str
-    timing: StepTiming
-
-
-@dataclass(frozen=True, slots=True)
 class Move:
     """A suspend, resume, migration, resize or reconnection. ``ok`` None: under way."""
 
@@ -85,42 +78,6 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class Storing:
-    """A checkpoint whose parts are made, and on their way into the vault while the job runs on."""
-
-    snapshot_id: str
-    cut_s: float
-    store: dict[str, str] = field(default_factory=dict[str, str])
-    committing: bool = False  # they are there: the manifest is being written
-
-
-@dataclass(frozen=True, slots=True)
-class Saves:
-    """What is known of a job's checkpoints."""
-
-    taken: int = 0  # begun, successful or not
-    pause_s: float | None = None  # what one costs: a moving average, from the cut until all run again
-    tried_s: float | None = None  # when the last one was begun
-    refused: int = 0  # that came to nothing, in a row
-    since_s: float | None = None  # what was done since then would be lost now
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """A migration to another region of which as much as possible is copied while the job runs."""
-
-    begun_s: float
-    rounds: int = 0  # copies that were begun
-    copying: SnapshotRef | None = None  # what is being copied now
-    saving: bool = False  # a checkpoint is being taken, to be copied
-    before: str = ""  # the newest snapshot when that was begun, or the one copied last
-    sent_bytes: int = 0  # by the last copy
-    done_bytes: int = 0  # by this one, as far as is known
-    left_bytes: int = 0
-    steps: tuple[NodeStep, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class JobRecord:
     """One job. Changed only by `step`; ``version`` grows with every change."""
 
@@ -139,6 +96,8 @@ class JobRecord:
     homes: tuple[tuple[int, ...], ...] = ()  # ranks by virtual host, fixed at the first placement
     target: Target | None = None
     ahead: Ahead | None = None  # copy-ahead of the migration that was asked for
+    parting: Parting | None = None  # to another region's controller
+    hops: int = 0  # times that it was handed over from one controller to another
     asked: int | None = None  # devices, by its user's last resize; None: the scheduler may choose
     given: int | None = None  # devices, as the scheduler chose; None: as submitted
     yields: bool = False  # the scheduler wants its devices: it is cut, and waits for others
@@ -152,7 +111,7 @@ class JobRecord:
     damaged: tuple[str, ...] = ()  # snapshots that could not be used; they go when the job ends
     keeps: bool = False  # the cut under way is a checkpoint: its processes go on
     storing: Storing | None = None  # JOINING, RUNNING: the checkpoint just made
-    saves: Saves = Saves()
+    saves: Saves = field(default_factory=Saves)
     pending: str | None = None  # the snapshot being made
     partly: bool = False  # a resize is under way for which only the ranks that change nodes are dumped
     part: SnapshotRef | None = None  # their snapshot, until all run: of no use without the ranks that stayed
@@ -193,7 +152,19 @@ class JobRecord:
     @property
     def shown(self) -> JobState:
         """The state in a user's words."""
+        if self.away or (self.parts and self.stage is not Stage.OVER):
+            return JobState.MIGRATING
         return _SHOWN[self.stage] if self.stage in _SHOWN else _shown_by_history(self)
+
+    @property
+    def parts(self) -> bool:
+        """It stands still, or shall, to go to another region's controller."""
+        return self.parting is not None and self.parting.runs and not self.parting.copies
+
+    @property
+    def away(self) -> str:
+        """The region whose controller has it now; '': this one."""
+        return self.parting.region if self.parting is not None and self.parting.handed else ""
 
     @property
     def waits(self) -> bool:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from midstep.engine import ahead, asks, checkpoints, leaving, ways
+from midstep.engine import ahead, asks, checkpoints, leaving, parting, ways
 from midstep.engine.deadlines import deadline_at_s
 from midstep.engine.draft import Draft
 from midstep.engine.effects import DeleteSnapshot, Effect, Log
 from midstep.engine.events import (
+    Arrived,
     CancelAsked,
     CheckpointAsked,
     ControllerRestarted,
+    Copied,
     DeadlinePassed,
     Event,
     Freed,
+    HandedOver,
+    LeaveAsked,
     MigrateAsked,
     NodeBack,
     NodeGone,
     NodeLost,
     NodeReported,
+    NotNeeded,
     NotPlaced,
     Placed,
     Preempted,
@@ -34,8 +39,10 @@ from midstep.engine.events import (
     SnapshotFailed,
     Submitted,
     SuspendAsked,
+    TurnedBack,
 )
-from midstep.engine.record import JobRecord, Leftover, NodeStep
+from midstep.engine.facets import NodeStep
+from midstep.engine.record import JobRecord, Leftover
 from midstep.engine.settle import overdue, settle
 from midstep.model.job import NodePlace
 from midstep.model.lifecycle import Stage, Trigger
@@ -62,11 +69,15 @@ def step(record: JobRecord | None, event: Event, now_s: float) -> Stepped:
             )
             words = f"{words}, from snapshot {origin.snapshot.snapshot_id}"
         return Stepped(new, (Log("submitted", words),), changed=True)
+    if isinstance(event, Arrived):
+        taken, effects = parting.arrive(record, event.passport, now_s)
+        return Stepped(taken, effects, changed=taken is not record)
     assert record is not None, f"{event} of a job that was never submitted"
     draft = Draft(record, now_s)
     _apply(draft, event)
     settle(draft)
     ahead.tidy(draft)
+    parting.tidy(draft)
     if draft.record == record:
         return Stepped(record, tuple(draft.effects), changed=False)
     if draft.record.shown is not record.shown:
@@ -84,6 +95,16 @@ def _apply(draft: Draft, event: Event) -> None:
             asks.migrate(draft, event)
         case ResizeAsked():
             asks.resize(draft, event)
+        case LeaveAsked():
+            parting.ask(draft, event)
+        case Copied():
+            parting.copied(draft, event)
+        case HandedOver():
+            parting.hand_over(draft)
+        case TurnedBack(why):
+            parting.turn_back(draft, why)
+        case NotNeeded():
+            parting.forget(draft)
         case CancelAsked():
             asks.cancel(draft)
         case Freed():
@@ -115,8 +136,8 @@ def _apply(draft: Draft, event: Event) -> None:
                 overdue(draft)
         case ControllerRestarted():
             _restarted(draft)
-        case Submitted():
-            raise AssertionError("submitted twice")
+        case Submitted() | Arrived():
+            raise AssertionError("a new job is no change of one")
 
 
 def _reported(draft: Draft, event: NodeReported) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midstep.engine import checkpoints, recovery
+from midstep.engine import checkpoints, parting, recovery
 from midstep.engine.deadlines import ATTEMPTS
 from midstep.engine.draft import Draft
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot
@@ -49,7 +49,7 @@ def take_placement(draft: Draft, event: Placed) -> None:
         draft.under_new_epoch(Trigger.PLACED, event.placement, None, pending=None, waiting="")
     else:
         if record.snapshot is not None:
-            if record.move is None or record.move.kind != recovery.MOVE:
+            if record.move is None or record.move.kind not in (recovery.MOVE, parting.MOVE):
                 draft.begin_move("resume")
             draft.change_move(nbytes=record.snapshot.nbytes)
         draft.set(homes=record.homes or homes_of(event.placement), in_place=event.in_place)
@@ -89,7 +89,8 @@ def cut(draft: Draft) -> None:
     partly = record.intent is Intent.RUN and not record.yields
     moves = record.next is not None and record.next.devices == record.devices
     kinds = {Intent.MIGRATE: "migrate", Intent.RUN: "migrate" if moves else "resize"}
-    draft.begin_move("suspend" if record.yields else kinds.get(record.intent, "suspend"))
+    stands_still = "hand-over" if record.parts else "suspend"
+    draft.begin_move("suspend" if record.yields else kinds.get(record.intent, stands_still))
     draft.go(Trigger.CUT, pending=f"{record.job_id}-{record.epoch}", partly=partly, keeps=False)
 
 

@@ -4,7 +4,7 @@
 | --- | --- |
 | GET /v1/health | -> Health |
 | POST /v1/blobs | raw .tar.gz of a work directory -> {"blob": sha256} |
-| POST /v1/jobs | JobRequest -> JobView (201) |
+| POST /v1/jobs[?as=ID] | JobRequest -> JobView (201) |
 | GET /v1/jobs[?state=] | -> list[JobView] |
 | GET /v1/jobs/{job} | -> JobView (by id, unique id prefix, or name of the newest job of that name) |
 | POST /v1/jobs/{job}/suspend, /resume, /migrate (MigrateRequest), /cancel | -> JobView (202) |
@@ -20,6 +20,7 @@
 | GET /v1/internal/blobs/{blob} | for agents: raw bytes |
 | GET /v1/internal/vault/{region}/{snapshot} | for agents: an archived manifest; 202: still being archived |
 | POST /v1/internal/vault/{region}/chunks | for agents: ids -> stream (vault/archive/shipping.py) |
+| /v1/internal/told, ... | between the controllers of regions and the global one: wire/between.py |
 
 Every request carries `Authorization: Bearer TOKEN`. Errors are Problem documents (application/problem+json,
 RFC 9457).
@@ -55,6 +56,7 @@ class Health:
     regions: tuple[str, ...]
     nodes: int
     nodes_connected: int
+    cut_off: tuple[str, ...] = ()  # regions that the global controller cannot reach
 
 
 @dataclass(frozen=True, slots=True)

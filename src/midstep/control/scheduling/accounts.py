@@ -51,6 +51,18 @@ class Accounts:
         """One job's; an empty one if nothing is known."""
         return self._accounts.get(record.job_id) or Account(record.submitted_s)
 
+    def pack(self, job_id: str) -> str:
+        """One job's, for another controller; '': nothing is known."""
+        account = self._accounts.get(job_id)
+        return _ACCOUNT.dump_json(account).decode() if account is not None else ""
+
+    def unpack(self, job_id: str, body: str) -> None:
+        """What another controller knew. What cannot be read is left out."""
+        with suppress(ValidationError):
+            if body:
+                account = self._accounts[job_id] = _ACCOUNT.validate_json(body)
+                self._journal.save_note(_KIND, job_id, _ACCOUNT.dump_json(account).decode(), synced=False)
+
     def view(self, record: JobRecord, now_s: float) -> FractionView:
         """As users see it; of an ended job as it was then."""
         until_s = now_s if record.ended_s is None else min(now_s, record.ended_s)

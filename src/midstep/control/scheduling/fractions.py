@@ -121,7 +121,8 @@ class Account:
 
 def rates_of(record: JobRecord) -> Rates:
     """What a job is owed and receives as it is now."""
-    wanted = record.intent in (Intent.RUN, Intent.MIGRATE) and record.stage not in _UNOWED
+    moves = record.intent in (Intent.RUN, Intent.MIGRATE) or record.parts
+    wanted = moves and record.stage not in _UNOWED
     owed = record.spec.amount(record.spec.devices if record.asked is None else record.asked)
     runs = record.stage is Stage.RUNNING and not record.unreachable
     has = record.spec.amount(record.devices)

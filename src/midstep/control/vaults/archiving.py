@@ -88,7 +88,7 @@ class Archiving:
     def hasten(self, region: str, snapshot_id: str, reason: str = "") -> bool:
         """Have a snapshot archived now, because somebody waits; `hurry` tells how it goes. Whether anything
         can be archived at all."""
-        if not self._command:
+        if not self._command or region not in self._vaults.regions:
             return False
         job_id = job_of(snapshot_id)
         number = self._generations.get((region, job_id))

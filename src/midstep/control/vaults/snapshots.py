@@ -56,7 +56,8 @@ class Vaults:
         done = self._flushing.setdefault(snapshot.snapshot_id, asyncio.Event())
         try:
             await self._clock.sleep(_QUIET_S)
-            if snapshot.snapshot_id not in self.durable:
+            ours = snapshot.region in self._vaults  # else another controller sees to it
+            if ours and snapshot.snapshot_id not in self.durable:
                 await asyncio.to_thread(self._vaults[snapshot.region].flush, snapshot.snapshot_id)
         except OSError as error:
             LOG.error("snapshot %s is not on disk in %s: %s", snapshot.snapshot_id, snapshot.region, error)

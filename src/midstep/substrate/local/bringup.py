@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import midstep
@@ -66,9 +67,12 @@ def read_plan(paths: StatePaths) -> FleetPlan | None:
         ) from error
 
 
-def settle_plan(paths: StatePaths, shape: Shape, name: str, given: bool, use_gpus: bool) -> FleetPlan:
+def settle_plan(
+    paths: StatePaths, shape: Shape, name: str, given: bool, federated: bool | None, use_gpus: bool
+) -> FleetPlan:
     """The plan that is there, or a new one; its bridge is up afterwards. ``given``: the shape was asked for
-    and must match. FleetConflict: it does not, or the folder holds other things."""
+    and must match, and so must ``federated``, if it is not None. FleetConflict: it does not, or the folder
+    holds other things."""
     old = read_plan(paths)
     if old is None:
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -81,9 +85,15 @@ def settle_plan(paths: StatePaths, shape: Shape, name: str, given: bool, use_gpu
             f"{paths.root} holds a fleet of {_describe(old.shape)}, not {_describe(shape)}",
             "without options it starts as it is; `midstep down --purge` removes it; --state makes another",
         )
+    elif federated not in (None, old.federated):
+        have = "a controller for each region" if old.federated else "one controller"
+        raise FleetConflict(
+            f"{paths.root} holds a fleet with {have}",
+            "without --federated or --no-federated it starts as it is; --state makes another",
+        )
     paths.make()
     with network.machine_lock():
-        plan = _with_network(old or _new_plan(paths, shape, name, use_gpus))
+        plan = _with_network(old or _new_plan(paths, shape, name, bool(federated), use_gpus))
         write_private(paths.fleet, PLAN.dump_python(plan, mode="json"))
     return plan
 
@@ -115,12 +125,12 @@ def supervised(paths: StatePaths) -> bool:
     return False
 
 
-def _new_plan(paths: StatePaths, shape: Shape, name: str, use_gpus: bool) -> FleetPlan:
+def _new_plan(paths: StatePaths, shape: Shape, name: str, federated: bool, use_gpus: bool) -> FleetPlan:
     cpus = devices.usable_cpus()
     gpus = devices.gpu_devices(cpus) if use_gpus else ()
     count = shape.regions * shape.nodes * shape.devices
     groups, shared = (gpus, True) if gpus else devices.cpu_devices(count, cpus)
-    return make_plan(name, paths.root, shape, groups, shared)
+    return make_plan(name, paths.root, shape, groups, shared, federated)
 
 
 def _with_network(plan: FleetPlan) -> FleetPlan:
@@ -129,7 +139,13 @@ def _with_network(plan: FleetPlan) -> FleetPlan:
     network.remove_links(plan.alias)
     plan = readdress(plan, network.free_subnet(plan.subnet), plan.port)
     network.make_bridge(plan)
-    return readdress(plan, plan.subnet, network.free_port(plan.host, plan.port or FIRST_PORT))
+    plan = readdress(plan, plan.subnet, network.free_port(plan.host, plan.port or FIRST_PORT))
+    if not plan.federated:
+        return plan
+    ports: list[int] = []
+    for _ in plan.regions:
+        ports.append(network.free_port(plan.host, (ports or [plan.port])[-1] + 1))
+    return replace(plan, region_ports=tuple(ports))
 
 
 def _describe(shape: Shape) -> str:

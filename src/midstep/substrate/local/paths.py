@@ -50,6 +50,15 @@ class StatePaths:
         """The controller's journal and database."""
         return self.root / "controller"
 
+    def controller_of(self, region: str) -> Path:
+        """The same of a region's own controller."""
+        return self.root / f"controller-{region}"
+
+    @property
+    def centre(self) -> Path:
+        """What the global controller keeps."""
+        return self.root / "global"
+
     @property
     def nodes(self) -> Path:
         """One folder a node."""
@@ -86,6 +95,7 @@ class StatePaths:
     def strangers(self) -> list[str]:
         """What is in the folder and not a fleet's."""
         own = {p.name for p in (self.fleet, self.client, self.lock, self.run, self.controller, self.nodes)}
+        own |= {"global", *(p.name for p in self.root.glob("controller-*"))}
         own |= {"vaults", self.fleet.with_suffix(".partial").name, self.client.with_suffix(".partial").name}
         return sorted(p.name for p in self.root.iterdir() if p.name not in own)
 

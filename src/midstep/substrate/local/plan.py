@@ -59,11 +59,19 @@ class FleetPlan:
     checkpoints: CheckpointRule | None = None  # None: the controller's own rule
     lost_node_s: float | None = None
     rest_s: float | None = None  # for how long a job that was moved is left alone
+    federated: bool = False  # a controller for each region, and a global one above them
+    region_ports: tuple[int, ...] = ()  # of the regions' controllers, if they have their own
 
     @property
     def url(self) -> str:
-        """Where the controller answers."""
+        """Where the controller answers: the global one, if there is one."""
         return f"http://{self.host}:{self.port}"
+
+    def url_of(self, region: str) -> str:
+        """Where the controller of a region answers."""
+        if not self.federated:
+            return self.url
+        return f"http://{self.host}:{self.region_ports[self.regions.index(region)]}"
 
     @property
     def prefix(self) -> int:
@@ -97,6 +105,7 @@ def make_plan(
     shape: Shape,
     groups: tuple[Device, ...],
     overcommitted: bool,
+    federated: bool = False,
 ) -> FleetPlan:
     """Name everything; `readdress` gives it a network. ``groups``: as many groups of cores as the shape has
     devices, or this machine's GPUs, of which every node lists the first ones. FleetConflict: too many
@@ -116,6 +125,7 @@ def make_plan(
         port=0,
         nodes=tuple(_nodes(shape, tag, groups)),
         overcommitted=overcommitted,
+        federated=federated,
     )
 
 

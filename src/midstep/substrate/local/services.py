@@ -17,6 +17,7 @@ from midstep.substrate.local.plan import FleetPlan, NodePlan
 from midstep.substrate.local.processes import Identity
 
 CONTROLLER = "controller"
+CENTRE = "global"
 _KEPT = (
     "PATH",
     "HOME",
@@ -42,25 +43,47 @@ def write_configs(paths: StatePaths, plan: FleetPlan, criu: Path | None) -> None
     token = _token(paths)
     client = {"url": plan.url, "token": token, "fleet": plan.name, "local": True}
     write_private(paths.client, client)
-    vaults = {region: str(paths.vault(region)) for region in plan.regions}
-    controller: dict[str, object] = {
-        "state_dir": str(paths.controller),
-        "fleet": plan.name,
-        "token": token,
-        "host": plan.host,
-        "port": plan.port,
-        "regions": vaults,
-    }
-    if plan.checkpoints is not None:
-        controller["checkpoints"] = asdict(plan.checkpoints)
-    if plan.lost_node_s is not None:
-        controller["lost_node_s"] = plan.lost_node_s
-    if plan.rest_s is not None:
-        controller["rest_s"] = plan.rest_s
-    write_private(paths.config(CONTROLLER), controller)
+    for region in plan.regions if plan.federated else ():  # for whoever asks a region that is cut off
+        paths.controller_of(region).mkdir(exist_ok=True)
+        write_private(paths.controller_of(region) / "client.json", {**client, "url": plan.url_of(region)})
+    for name, content in controllers(paths, plan, token).items():
+        write_private(paths.config(name), content)
     for node in plan.nodes:
         paths.node(node.name).mkdir(exist_ok=True)
         write_private(agent_config(paths, node), _agent(plan, node, token, criu))
+
+
+def controllers(paths: StatePaths, plan: FleetPlan, token: str) -> dict[str, dict[str, object]]:
+    """Process name -> configuration of every controller: one, or one for each region and the global one."""
+    base: dict[str, object] = {"fleet": plan.name, "token": token, "host": plan.host}
+    rules: dict[str, object] = {}
+    if plan.checkpoints is not None:
+        rules["checkpoints"] = asdict(plan.checkpoints)
+    if plan.lost_node_s is not None:
+        rules["lost_node_s"] = plan.lost_node_s
+    if plan.rest_s is not None:
+        rules["rest_s"] = plan.rest_s
+    vaults = {region: str(paths.vault(region)) for region in plan.regions}
+    if not plan.federated:
+        own = {"state_dir": str(paths.controller), "port": plan.port, "regions": vaults}
+        return {CONTROLLER: {**base, **rules, **own}}
+    found: dict[str, dict[str, object]] = {}
+    for region, port in zip(plan.regions, plan.region_ports, strict=True):
+        own = {"state_dir": str(paths.controller_of(region)), "port": port, "above": plan.url}
+        found[controller_name(region)] = {**base, **rules, **own, "regions": {region: vaults[region]}}
+    urls = {region: plan.url_of(region) for region in plan.regions}
+    found[CENTRE] = {**base, "state_dir": str(paths.centre), "port": plan.port, "regions": urls}
+    return found
+
+
+def controller_name(region: str) -> str:
+    """The process name of a region's own controller."""
+    return f"{CONTROLLER}-{region}"
+
+
+def controller_names(plan: FleetPlan) -> list[str]:
+    """The process names of all controllers, the global one last."""
+    return [*map(controller_name, plan.regions), CENTRE] if plan.federated else [CONTROLLER]
 
 
 def agent_config(paths: StatePaths, node: NodePlan) -> Path:
@@ -68,9 +91,10 @@ def agent_config(paths: StatePaths, node: NodePlan) -> Path:
     return paths.node(node.name) / "agent.json"
 
 
-def controller_argv(paths: StatePaths) -> list[str]:
-    """The controller's command."""
-    return [sys.executable, "-m", "midstep.app.controller", "--config", str(paths.config(CONTROLLER))]
+def controller_argv(paths: StatePaths, name: str) -> list[str]:
+    """A controller's command."""
+    program = "midstep.app.centre" if name == CENTRE else "midstep.app.controller"
+    return [sys.executable, "-m", program, "--config", str(paths.config(name))]
 
 
 def agent_argv(holder: Identity) -> list[str]:
@@ -101,7 +125,7 @@ def _agent(plan: FleetPlan, node: NodePlan, token: str, criu: Path | None) -> di
         "region": node.region,
         "address": node.address,
         "devices": [asdict(d) for d in node.devices],
-        "controller": plan.url,
+        "controller": plan.url_of(node.region),
         "token": token,
         "state_dir": str(INSIDE_NODE),
         "vault_dir": str(INSIDE_VAULT),

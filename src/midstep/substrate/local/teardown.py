@@ -14,7 +14,7 @@ from midstep.substrate.local.bringup import SUPERVISOR, read_plan
 from midstep.substrate.local.nodes import inhabitants
 from midstep.substrate.local.paths import StatePaths
 from midstep.substrate.local.processes import Identity, kill, load, stop, with_argument
-from midstep.substrate.local.services import CONTROLLER
+from midstep.substrate.local.services import CENTRE, CONTROLLER
 
 GRACE_S = 5.0
 ROUNDS = 20
@@ -52,7 +52,7 @@ def end_fleet(paths: StatePaths, tell: Callable[[str], None]) -> TornDown:
     tell("jobs and nodes")
     done.processes += _empty_nodes(paths)
     tell("controller")
-    stop([i for name, i in services if name == CONTROLLER], GRACE_S)
+    stop([i for name, i in services if name.startswith((CONTROLLER, CENTRE))], GRACE_S)
     tell("network")
     done.links = network.remove_links(alias(paths))
     _unmount(paths)
@@ -102,7 +102,8 @@ def _services(paths: StatePaths) -> list[tuple[str, Identity]]:
         identity = load(path)
         if identity is not None:
             found[identity.pid] = (path.stem, identity)
-    for name, config in ((SUPERVISOR, paths.fleet), (CONTROLLER, paths.config(CONTROLLER))):
+    configs = [(path.stem, path) for path in (*paths.run.glob("controller*.json"), paths.config(CENTRE))]
+    for name, config in ((SUPERVISOR, paths.fleet), *configs):
         for identity in with_argument(str(config)):
             found.setdefault(identity.pid, (name, identity))
     return [found[pid] for pid in sorted(found)]

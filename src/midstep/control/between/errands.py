@@ -1,0 +1,56 @@
+"""Snapshots of other regions that are brought into this one's archive while their jobs run there. Told by
+levels; nothing is written down: who wants them asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from midstep.control.errors import Rejected
+from midstep.control.fleet import Fleet
+from midstep.model.phase import CopyState, CopyStatus
+from midstep.wire.agent import CopyOrder
+
+
+class Errands:
+    """``changed`` is called with a node that shall do something else now."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.changed: Callable[[str], None] = lambda node: None
+        self._orders: dict[str, tuple[str, CopyOrder]] = {}  # snapshot -> node, what it shall bring
+        self._status: dict[str, CopyStatus] = {}
+
+    def want(self, order: CopyOrder) -> CopyStatus:
+        """Have it brought; how far it is. Raises Rejected: no node is there to bring it."""
+        name = order.source.snapshot_id
+        there = sorted(self._fleet.connected)
+        known = self._orders.get(name)
+        if known is None or known[0] not in there:
+            if not there:
+                raise Rejected(503, "no_nodes", "no node of this region is connected")
+            self._status.pop(name, None)
+            self._orders[name] = (there[0], order)
+            self.changed(there[0])
+        return self._status.get(name) or CopyStatus(order.job_id, name, left_bytes=order.source.nbytes)
+
+    def drop(self, snapshot_id: str) -> None:
+        """It is not wanted any more; what has come stays in the archive."""
+        self._status.pop(snapshot_id, None)
+        known = self._orders.pop(snapshot_id, None)
+        if known is not None:
+            self.changed(known[0])
+
+    def of(self, node: str) -> tuple[CopyOrder, ...]:
+        """What a node shall bring."""
+        return tuple(order for name, order in self._orders.values() if name == node)
+
+    def heard(self, node: str, status: CopyStatus) -> None:
+        """A node's word."""
+        known = self._orders.get(status.snapshot_id)
+        if known is not None and known[0] == node:
+            self._status[status.snapshot_id] = status
+
+
+def ended(status: CopyStatus) -> bool:
+    """Nothing more will come of it."""
+    return status.state in (CopyState.DONE, CopyState.FAILED)

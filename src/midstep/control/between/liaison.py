@@ -1,0 +1,86 @@
+"""What the global controller may ask of a region's: see `wire/between.py`.
+
+Every method may raise Rejected, NotFound and StateError.
+"""
+
+from __future__ import annotations
+
+from midstep.control.desk import Desk
+from midstep.control.errors import NotFound
+from midstep.control.region import Region
+from midstep.engine.events import Copied, LeaveAsked, NotNeeded, TurnedBack
+from midstep.engine.record import JobRecord
+from midstep.model.phase import CopyStatus
+from midstep.wire.agent import CopyOrder
+from midstep.wire.api import EventView, JobView, Problem
+from midstep.wire.between import CopiedNews, LeaveRequest, RegionTold
+
+
+class Liaison:
+    """A region's side of it."""
+
+    def __init__(self, region: Region, desk: Desk) -> None:
+        self._region, self._desk, self._service = region, desk, region.service
+
+    def told(self, seen: str) -> RegionTold:
+        """What the level above is told."""
+        return self._region.teller.told(seen)
+
+    async def leave(self, job_id: str, request: LeaveRequest) -> JobView:
+        """Have a job go to another region."""
+        asked = LeaveAsked(
+            request.region, request.copy_ahead, request.why, request.node, request.devices
+        )
+        return await self._desk.ask(job_id, asked)
+
+    def passport(self, job_id: str, request: LeaveRequest) -> bytes:
+        """What it would be given along; nothing is done."""
+        return self._region.border.draft(self._record(job_id), request)
+
+    def check(self, passport: bytes) -> None:
+        """Whether a job like this would be taken."""
+        self._region.border.check(passport)
+
+    async def copied(self, job_id: str, news: CopiedNews) -> JobView:
+        """All that is worth it was copied ahead."""
+        return await self._desk.ask(job_id, Copied(news.rounds, news.nbytes, news.message))
+
+    async def hand_over(self, job_id: str) -> bytes:
+        """Give a job away for good; its passport."""
+        return await self._desk.guard(self._region.border.out(job_id))
+
+    async def take_in(self, passport: bytes) -> JobView:
+        """Take a job that was given away."""
+        return self._desk.view(await self._desk.guard(self._region.border.take_in(passport)))
+
+    async def turned_back(self, job_id: str, why: Problem) -> JobView:
+        """The job that was given away is ours again."""
+        return await self._desk.ask(job_id, TurnedBack(why.detail or why.title))
+
+    async def not_needed(self, job_id: str) -> None:
+        """What is left of a job that was given away may go."""
+        await self._desk.ask(job_id, NotNeeded())
+
+    def job(self, job_id: str) -> JobView:
+        """A job by its whole id, be it elsewhere."""
+        return self._desk.view(self._record(job_id))
+
+    def copy(self, order: CopyOrder) -> CopyStatus:
+        """Bring a snapshot of another region here; how far that is."""
+        if order.source.region in self._region.fleet.regions:
+            return CopyStatus(order.job_id, order.source.snapshot_id)
+        return self._region.sessions.errands.want(order)
+
+    def drop_copy(self, snapshot_id: str) -> None:
+        """It is not wanted any more."""
+        self._region.sessions.errands.drop(snapshot_id)
+
+    def events(self, job_id: str | None, since_s: float, limit: int) -> list[EventView]:
+        """The history later than a time, oldest first."""
+        return self._region.journal.events(job_id, since_s, limit, by="at_s")
+
+    def _record(self, job_id: str) -> JobRecord:
+        record = self._service.records.get(job_id)
+        if record is None:
+            raise NotFound(f"there is no job {job_id}")
+        return record

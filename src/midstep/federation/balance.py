@@ -1,0 +1,68 @@
+"""What the global level decides by itself: jobs that wait in one region go to another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from midstep.control.errors import Rejected
+from midstep.federation.members import Member, Members
+from midstep.model.tiers import Tier
+from midstep.policy.asks import Costs
+from midstep.policy.levels.sending import Sending, Waiter, send
+from midstep.policy.levels.summary import Need, Summary
+from midstep.wire.api import JobView
+from midstep.wire.between import ClusterTold, LeaveRequest, WaiterTold
+
+LOG = logging.getLogger("midstep.federation")
+_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
+
+
+class Balance:
+    """``patience_s``: that a job waits before it is sent to another region."""
+
+    def __init__(self, members: Members, patience_s: float, costs: Costs | None = None) -> None:
+        self._members, self._patience_s = members, patience_s
+        self._far_bytes_per_s = (costs or Costs()).far_bytes_per_s
+
+    def plan(self) -> list[Sending]:
+        """What is to be sent now. A region that is cut off is left out, with all that waits there."""
+        there = [member for member in self._members.reachable if member.told is not None]
+        told = {member.name: list(steady(member)) for member in there}
+        waiters = [
+            (_TIERS.index(one.tier), at, waiter_of(member.name, one))
+            for member in there
+            for at, one in enumerate(member.told.waiting if member.told else ())
+        ]
+        waiters.sort(key=lambda row: row[:2])
+        return send([row[2] for row in waiters], told, self._far_bytes_per_s, self._patience_s)
+
+    async def act(self) -> None:
+        """Have what is to be sent leave."""
+        for sending in self.plan():
+            giver = self._members.by_name[sending.here]
+            request = LeaveRequest(sending.there, why=str(sending))
+            try:
+                await giver.ask("POST", f"/v1/internal/jobs/{sending.job_id}/leave", JobView, request)
+            except Rejected as error:  # it has begun, or ended, meanwhile
+                LOG.info("job %s stays in %s: %s", sending.job_id, sending.here, error)
+
+
+def steady(member: Member) -> Iterator[Summary]:
+    """What a region has; only what was free the time before, too, is free: the rest may be given out now."""
+    before = {(one.cluster, one.device_type): one.free for one in member.before}
+    for one in member.told.clusters if member.told is not None else ():
+        yield summary_of(one, min(one.free, before.get((one.cluster, one.device_type), 0)))
+
+
+def summary_of(told: ClusterTold, free: int) -> Summary:
+    """For the policy."""
+    names = (told.region, told.cluster, told.device_type)
+    return Summary(*names, told.size, free, told.largest, told.room, told.room_spot, told.waiting)
+
+
+def waiter_of(region: str, told: WaiterTold) -> Waiter:
+    """For the policy."""
+    guaranteed = (told.guaranteed, told.spot_ok)
+    need = Need(told.devices, told.types, "", told.data, told.snapshot_bytes, *guaranteed)
+    return Waiter(told.job_id, region, need, told.least, told.waited_s, told.stranded)

@@ -1,0 +1,169 @@
+"""The controllers of the regions, as seen from above: what they told last, and how to ask them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import cache
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from midstep.control.between.relay import cut_off, passed_on, problem_of
+from midstep.control.errors import Rejected
+from midstep.env import Clock
+from midstep.wire.api import JobView
+from midstep.wire.between import ClusterTold, JobTold, RegionTold
+
+T = TypeVar("T")
+TELL_EVERY_S = 0.5
+LIST_EVERY_S = 10.0
+_MANY = 5000  # of more jobs only those are known that somebody listed
+PATIENCE_S = 10.0  # a controller that is only being started again is waited for
+_RETRY_S = 0.2
+_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+_TELL_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+_adapter = cache(TypeAdapter[Any])
+
+
+class Member:
+    """One region's controller. Requests raise Rejected: what it says, or 503 where it does not answer."""
+
+    def __init__(self, name: str, url: str, token: str, clock: Clock) -> None:
+        self.name, self.url, self._clock = name, url, clock
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False)
+        self.told: RegionTold | None = None
+        self.before: tuple[ClusterTold, ...] = ()  # what it told of its clusters the time before
+        self.jobs: dict[str, JobTold] = {}
+        self.views: list[JobView] = []  # as last listed
+        self._silent_s: float | None = clock.monotonic_s()  # since when; None: it answers
+        self.news: Callable[[], None] = lambda: None
+
+    @property
+    def reachable(self) -> bool:
+        """It answered the last time."""
+        return self._silent_s is None
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def listen(self) -> None:
+        """Until cancelled."""
+        due_s = self._clock.monotonic_s() + LIST_EVERY_S
+        while True:
+            await self.refresh()
+            if self.reachable and self._clock.monotonic_s() >= due_s and len(self.jobs) <= _MANY:
+                await self._list()
+                due_s = self._clock.monotonic_s() + LIST_EVERY_S
+            await self._clock.sleep(TELL_EVERY_S)
+
+    async def _list(self) -> None:
+        """What is shown of its jobs should it be cut off."""
+        with suppress(Rejected):
+            self.views = await self.ask("GET", "/v1/jobs", list[JobView])
+
+    async def refresh(self) -> None:
+        """Be told what there is now."""
+        seen = self.told.serial if self.told is not None else ""
+        try:
+            response = await self._http.get("/v1/internal/told", params={"seen": seen}, timeout=_TELL_TIMEOUT)
+            response.raise_for_status()
+            told: RegionTold = _adapter(RegionTold).validate_json(response.content)
+        except (httpx.HTTPError, ValidationError):
+            if self._silent_s is None:
+                self._silent_s = self._clock.monotonic_s()
+                self.news()
+            return
+        self.before = self.told.clusters if self.told is not None else ()
+        self._silent_s, self.told = None, told
+        if told.jobs is not None:
+            self.jobs = {job.job_id: job for job in told.jobs}
+        self.news()
+
+    async def ask(self, method: str, path: str, kind: type[T] | Any, body: object = None, **more: Any) -> Any:
+        """One request with a JSON answer. ``body``: one of the wire's dataclasses."""
+        if body is not None:
+            more["json"] = _adapter(type(body)).dump_python(body, mode="json")
+        response = await self.request(method, path, **more)
+        return _adapter(kind).validate_json(response.content) if kind is not None else None
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request; tried again for a while if it did not get there at all."""
+        while True:
+            try:
+                response = await self._http.request(method, path, **more)
+                break
+            except httpx.ConnectError as error:
+                if not self._may_be_back():
+                    raise cut_off(self.name, error) from None
+                await self._clock.sleep(_RETRY_S)
+            except httpx.HTTPError as error:
+                raise cut_off(self.name, error) from None
+        if response.is_success:
+            return response
+        raise problem_of(response, self.name)
+
+    async def stream(
+        self, method: str, path: str, **more: Any
+    ) -> tuple[Mapping[str, str], AsyncIterator[bytes]]:
+        """One request whose answer is passed on as it comes: its headers, its body."""
+        stack = AsyncExitStack()
+        try:
+            response = await stack.enter_async_context(self._http.stream(method, path, **more))
+            if not response.is_success:
+                await response.aread()
+        except httpx.HTTPError as error:
+            await stack.aclose()
+            raise cut_off(self.name, error) from None
+        if not response.is_success:
+            await stack.aclose()
+            raise problem_of(response, self.name)
+        return response.headers, passed_on(response, stack)
+
+    def _may_be_back(self) -> bool:
+        return self._silent_s is None or self._clock.monotonic_s() - self._silent_s < PATIENCE_S
+
+
+class Members:
+    """All of them, by region."""
+
+    def __init__(self, members: Mapping[str, Member]) -> None:
+        self.by_name = dict(sorted(members.items()))
+        self.news = asyncio.Event()
+        for member in self.by_name.values():
+            member.news = self._news
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self.by_name.values())
+
+    @property
+    def reachable(self) -> list[Member]:
+        """Those that answer."""
+        return [member for member in self.by_name.values() if member.reachable]
+
+    @property
+    def cut_off(self) -> tuple[str, ...]:
+        """Regions that do not answer."""
+        return tuple(name for name, member in self.by_name.items() if not member.reachable)
+
+    def member(self, region: str) -> Member:
+        """Raises Rejected: there is no such region."""
+        if region in self.by_name:
+            return self.by_name[region]
+        known = f"there are {', '.join(self.by_name)}"
+        raise Rejected(422, "no_such_place", f"there is no region {region!r}", known)
+
+    def of_node(self, node: str) -> Member | None:
+        """Where a node is."""
+        return next((one for one in self.by_name.values() if one.told and node in one.told.nodes), None)
+
+    async def refresh(self) -> None:
+        """Be told by all what there is now."""
+        await asyncio.gather(*(member.refresh() for member in self.by_name.values()))
+
+    def _news(self) -> None:
+        self.news.set()

@@ -1,0 +1,85 @@
+"""A project's quota is of the whole fleet. Each region keeps a part of it, by its devices, and lends and
+reclaims within that: so quotas hold in a region that is cut off, too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+
+from midstep.control.errors import Rejected
+from midstep.federation.members import Member, Members
+from midstep.wire.schedule import QuotaRequest, QuotaView
+
+
+class Quotas:
+    """Its methods raise Rejected."""
+
+    def __init__(self, members: Members) -> None:
+        self._members = members
+
+    async def views(self) -> list[QuotaView]:
+        """All projects, the parts of the regions that can be reached added up."""
+        parts = await asyncio.gather(*(self._of(member) for member in self._members.reachable))
+        found: dict[str, QuotaView] = {}
+        for part in parts:
+            for view in part:
+                found[view.project] = _added(found[view.project], view) if view.project in found else view
+        return [found[project] for project in sorted(found)]
+
+    async def put(self, project: str, request: QuotaRequest) -> QuotaView:
+        """Let a project count on so many devices: all regions must hear of it."""
+        self._need_all()
+        parts = split(request.devices, {member.name: _devices(member) for member in self._members})
+        for member in self._members:
+            await member.ask(
+                "PUT", f"/v1/quotas/{project}", QuotaView, replace(request, devices=parts[member.name])
+            )
+        return next(view for view in await self.views() if view.project == project)
+
+    async def forget(self, project: str) -> None:
+        """It counts on nothing of its own any more."""
+        self._need_all()
+        for member in self._members:
+            await member.request("DELETE", f"/v1/quotas/{project}")
+
+    async def _of(self, member: Member) -> list[QuotaView]:
+        return await member.ask("GET", "/v1/quotas", list[QuotaView])
+
+    def _need_all(self) -> None:
+        if cut_off := self._members.cut_off:
+            words = "a quota is of all regions, and not all can be reached"
+            raise Rejected(503, "region_cut_off", words, ", ".join(cut_off), "nothing was changed")
+
+
+def split(devices: int, sizes: dict[str, int]) -> dict[str, int]:
+    """Devices by region, in proportion to its size, all of them given out; of equal remainders the first
+    region by name has the larger part."""
+    total = sum(sizes.values())
+    weights = sizes if total else dict.fromkeys(sizes, 1)
+    total = total or len(sizes)
+    parts = {name: devices * size // total for name, size in weights.items()}
+    left = devices - sum(parts.values())
+    by_rest = sorted(weights, key=lambda name: (-(devices * weights[name] % total), name))
+    for name in by_rest[:left]:
+        parts[name] += 1
+    return parts
+
+
+def _devices(member: Member) -> int:
+    told: Iterable[int] = (one.size for one in member.told.clusters) if member.told is not None else ()
+    return sum(told)
+
+
+def _added(one: QuotaView, other: QuotaView) -> QuotaView:
+    devices = (
+        None if one.devices is None and other.devices is None else (one.devices or 0) + (other.devices or 0)
+    )
+    return replace(
+        one,
+        devices=devices,
+        used=one.used + other.used,
+        waiting=one.waiting + other.waiting,
+        borrowed=one.borrowed + other.borrowed,
+        fair=None if one.fair is None and other.fair is None else (one.fair or 0.0) + (other.fair or 0.0),
+    )
