@@ -48,6 +48,11 @@ node: north-1
     )
 
 
+def test_a_part_of_a_device(tmp_path: Path) -> None:
+    assert read(written(tmp_path, "command: x\ndevices: 0.25")).devices == 0.25
+    assert read(written(tmp_path, "command: x\ndevices: 2.0")).devices == 2
+
+
 def test_a_command_may_be_a_line(tmp_path: Path) -> None:
     assert read(written(tmp_path, "command: python -c 'print(1, 2)'")).command == [
         "python",
@@ -61,9 +66,12 @@ def test_a_command_may_be_a_line(tmp_path: Path) -> None:
     [
         (
             "command: x\ndevices: two",
-            "job.yaml:2:10: devices: expected a whole number of 1 or more, got 'two'",
+            "job.yaml:2:10: devices: expected a whole number of 1 or more, or a part of one device: 0.5, got",
         ),
-        ("command: x\ndevices: 0", "job.yaml:2:10: devices: expected a whole number of 1 or more, got '0'"),
+        ("command: x\ndevices: 0", "a whole number of 1 or more, or a part of one device: 0.5, got '0'"),
+        ("command: x\ndevices: 1.5", "a whole number of 1 or more, or a part of one device: 0.5, got '1.5'"),
+        ("command: x\ndevices: -0.5", "or a part of one device: 0.5, got '-0.5'"),
+        ("command: x\ndevices: true", "or a part of one device: 0.5, got 'true'"),
         ("command: x\nranks: true", "job.yaml:2:8: ranks: expected a whole number"),
         (
             "command: x\ntier: gold",

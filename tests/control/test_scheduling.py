@@ -128,6 +128,22 @@ async def test_cordons_quotas_and_accounts_outlive_the_controller(tmp_path: Path
         assert view["tier"] == "standard"
 
 
+async def test_fair_shares_are_shown(tmp_path: Path) -> None:
+    async with running(tmp_path, regions=("east",)) as fleet:
+        await fleet.add(node("e1", devices=4))
+        for project, body in (("a", {"devices": 0, "weight": 3}), ("b", {"devices": 0})):
+            assert (await fleet.http.put(f"/v1/quotas/{project}", json=body)).status_code == 200
+        for project in ("a", "a", "a", "a", "b", "b", "b", "b"):
+            await fleet.submit(project=project, tier="basic")
+
+        def fair() -> dict[str, float | None]:
+            return {one.project: one.fair for one in fleet.region.planner.pilot.scheduler.usage()}
+
+        await until(lambda: fair() == {"a": 3.0, "b": 1.0})
+        views = {q["project"]: (q["weight"], q["fair"]) for q in (await fleet.http.get("/v1/quotas")).json()}
+        assert views == {"a": (3.0, 3.0), "b": (1.0, 1.0)}
+
+
 async def test_the_queue_is_in_order_and_says_why(tmp_path: Path) -> None:
     async with running(tmp_path, regions=("east",)) as fleet:
         await fleet.add(node("e1", devices=1))

@@ -132,6 +132,13 @@ class Fleet(RuleBasedStateMachine):
         job_id = f"j{len(self.records)}"
         self.take(job_id, Submitted(job_id, JobSpec(("x",), ranks, min(devices, ranks), node=node)))
 
+    @precondition(lambda self: len(self.records) < 3)
+    @rule(milli=st.sampled_from([250, 500, 600, 1]), node=WHERE)
+    def submit_a_small_one(self, milli: int, node: str | None) -> None:
+        """It takes a part of a device."""
+        job_id = f"j{len(self.records)}"
+        self.take(job_id, Submitted(job_id, JobSpec(("x",), node=node, milli=milli)))
+
     @rule()
     def schedule(self) -> None:
         answer = plan(picture(self.records.values(), self.status), wants(self.records.values()))

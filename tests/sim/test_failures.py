@@ -10,7 +10,7 @@ import pytest
 from midstep.sim.catalogue import PLACEMENTS, POLICIES, prepare
 from midstep.sim.core import Core
 from midstep.sim.costs import Costs
-from midstep.sim.failures import Failures, Faults, Saved, by_midstep
+from midstep.sim.failures import Failures, Faults, Saved, Turns, by_midstep
 from midstep.sim.metrics import summary
 from midstep.sim.outcome import Outcome, Terms
 from midstep.sim.policy import Grant, News, Orders, Start
@@ -94,8 +94,9 @@ class Scripted:
     def next_s(self) -> int:
         return self._events[0][0]
 
-    def at(self, now_s: int) -> tuple[list[int], list[int]]:
-        return self._events.pop(0)[1:]
+    def at(self, now_s: int) -> Turns:
+        _, back, lost = self._events.pop(0)
+        return Turns(back, lost, [])
 
 
 @pytest.mark.parametrize(
@@ -128,10 +129,11 @@ def test_a_policy_that_forgets_a_job_is_caught() -> None:
 def drawn(failures: Failures, days: int = 4000) -> tuple[list[float], list[float]]:
     """Hours that a node was there, and away."""
     faults = Faults(failures, ["a"], 1, 0)
-    last_s, hours = 0, {True: list[float](), False: list[float]()}
+    last_s, hours = 0.0, {True: list[float](), False: list[float]()}
     while faults.next_s < days * 86400:
         at_s = faults.next_s
-        back, lost = faults.at(at_s)
+        turns = faults.at(int(at_s))
+        back, lost = turns.back, turns.lost
         hours[bool(lost)].append((at_s - last_s) / 3600)
         assert len(back) + len(lost) == 1
         last_s = at_s
@@ -152,8 +154,8 @@ def test_a_node_is_the_same_in_a_larger_fleet() -> None:
     small, large = Faults(OFTEN, ["a"], 1, 0), Faults(OFTEN, ["b", "a"], 1, 0)
     at_s = small.next_s
     while large.next_s < at_s:
-        large.at(large.next_s)
-    assert large.next_s == at_s and large.at(at_s)[1] == [1]
+        large.at(int(large.next_s))
+    assert large.next_s == at_s and large.at(int(at_s)).lost == [1]
 
 
 def test_ours_are_saved_as_often_as_it_pays() -> None:

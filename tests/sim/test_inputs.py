@@ -9,7 +9,7 @@ import pytest
 
 from midstep.model.tiers import Tier
 from midstep.sim.errors import FleetError, TraceError
-from midstep.sim.failures import Failures
+from midstep.sim.failures import Failures, Spot
 from midstep.sim.fleet import offered_load
 from midstep.sim.fleetfile import read_fleet
 from midstep.sim.formats import read_trace
@@ -74,6 +74,7 @@ def test_what_is_wrong_is_said_with_row_and_column(tmp_path: Path, row: str, say
         ("mem_gib", "-1", "column mem_gib: expected a number of 0 or more, got -1"),
         ("estimate_s", "9e9", "column estimate_s: expected at most 316224000 s (ten years)"),
         ("tier", "gold", "column tier: expected one of premium, standard, basic, got 'gold'"),
+        ("spot_ok", "perhaps", "column spot_ok: expected yes or no, got 'perhaps'"),
     ],
 )
 def test_columns_that_may_be_left_out_are_looked_at_too(
@@ -200,6 +201,18 @@ def test_a_fleet(tmp_path: Path) -> None:
     assert read.failures == Failures(500.0, shape=0.8)
 
 
+def test_spot_nodes(tmp_path: Path) -> None:
+    some = FLEET.replace("devices: 4,", "devices: 4, spot: true,")
+    read = read_fleet(written(tmp_path, some, name="f.yaml"))
+    assert sum(node.spot for node in read.nodes) == 11 and read.spot_share == 11 / 14
+    assert read.failures == Failures(500.0, shape=0.8, spot=Spot())
+    stated = some.replace(
+        "failures: {mtbf_hours: 500, shape: 0.8}", "spot: {stays_hours: 6, notice_seconds: 30}"
+    )
+    read = read_fleet(written(tmp_path, stated, name="g.yaml"))
+    assert read.failures == Failures(spot=Spot(stays_h=6.0, notice_s=30))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -219,6 +232,10 @@ def test_a_fleet(tmp_path: Path) -> None:
         ("mtbf_hours: 500", "mtbf_hours: 0", "f.yaml:14:24: mtbf_hours: expected a number of 0.1 or more"),
         ("mtbf_hours: 500, ", "", "f.yaml:14:11: there are no mtbf_hours: expected the mean hours"),
         ("{mtbf_hours: 500, shape: 0.8}", "often", "f.yaml:14:11: expected failures, with mtbf_hours"),
+        ("devices: 16", "spot: maybe, devices: 16", "f.yaml:9:39: spot: expected true or false, got 'maybe'"),
+        ("prices:", "spot: {stays_hours: 2}\nprices:", "f.yaml:13:7: there are no spot nodes: expected"),
+        ("prices:", "spot: {stay_hours: 2}\nprices:", "f.yaml:13:8: there is no field 'stay_hours' in spot"),
+        ("prices:", "spot: {notice_seconds: -1}\nprices:", "13:24: notice_seconds: expected a whole number"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_fleet(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -18,7 +18,7 @@ from midstep.sim.columns import run_table
 from midstep.sim.core import Progress
 from midstep.sim.costs import STATED, read_costs
 from midstep.sim.errors import TraceError
-from midstep.sim.failures import Failures
+from midstep.sim.failures import NEVER_H, Failures
 from midstep.sim.fleet import Fleet
 from midstep.sim.fleetfile import read_fleet
 from midstep.sim.formats import read_trace
@@ -102,13 +102,13 @@ def setting(chosen: Chosen, fleet: Fleet) -> Setting:
     """Costs and failures; the command line's word goes before that of FLEET.yaml. UsageError: half of it."""
     costs = read_costs(Path(chosen.calibration)) if chosen.calibration else STATED
     failures, given = fleet.failures, chosen.mtbf_hours
-    if failures is None and given is None:
+    if given is None and (failures is None or failures.mtbf_h == NEVER_H):
         if chosen.repair_hours is not None or chosen.failure_shape is not None:
             raise UsageError(
                 "--repair-hours and --failure-shape need --mtbf-hours, or `failures` in the fleet"
             )
-        return Setting(costs)
-    failures = failures or Failures(given or 0.0)
+        return Setting(costs, failures)
+    failures = failures or Failures()
     return Setting(
         costs,
         replace(

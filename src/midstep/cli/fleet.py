@@ -128,7 +128,7 @@ def nodes(state: options.State = None, as_json: options.Json = False) -> None:
     """List nodes, their devices, and the jobs on them."""
 
     def work() -> int:
-        from midstep.cli.output import age, columns, print_json, print_table
+        from midstep.cli.output import age, columns, print_json, print_table, share_of
 
         with options.connect(state) as fleet:
             found = fleet.nodes()
@@ -146,8 +146,10 @@ def nodes(state: options.State = None, as_json: options.Json = False) -> None:
             there += " (spot)" if node.spot else ""
             for device in node.devices:
                 cores = ",".join(map(str, device.cpus))
-                rows.append((node.name, node.region, there, str(device.index), device.device_type, cores,
-                             ",".join(device.jobs)))  # fmt: skip
+                jobs = ",".join(share_of(device, job) for job in device.jobs)
+                rows.append(
+                    (node.name, node.region, there, str(device.index), device.device_type, cores, jobs)
+                )
         print_table(heads, rows)
         return 0
 

@@ -9,6 +9,15 @@ from midstep.model.job import JobKind
 from midstep.model.tiers import Priority
 
 
+def whole_or_part(devices: float) -> int | float:
+    """A number of devices. ValueError: neither whole ones nor a part of one."""
+    if devices >= 1 and devices.is_integer():
+        return int(devices)
+    if 0 < devices < 1:
+        return devices
+    raise ValueError(devices)
+
+
 @dataclass(slots=True)
 class JobFile:
     """A job as written. ``workdir`` None: no files."""
@@ -16,7 +25,7 @@ class JobFile:
     command: list[str]
     workdir: Path | None = None
     name: str = ""
-    devices: int | None = None
+    devices: int | float | None = None
     ranks: int | None = None
     tier: str | None = None  # standard if that can be promised, else basic
     kind: str = JobKind.TRAIN

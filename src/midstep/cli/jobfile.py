@@ -13,7 +13,7 @@ import yaml
 
 from midstep.cli.checkpoints import parse_every
 from midstep.cli.exits import UsageError
-from midstep.cli.job import JobFile
+from midstep.cli.job import JobFile, whole_or_part
 from midstep.model.job import JobKind
 from midstep.model.tiers import Priority, Tier
 
@@ -32,6 +32,15 @@ def _positive(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise Wrong("a whole number of 1 or more")
+
+
+def _devices(value: Any) -> int | float:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return whole_or_part(float(value))
+    except ValueError:
+        pass
+    raise Wrong("a whole number of 1 or more, or a part of one device: 0.5")
 
 
 def _whole(value: Any) -> int:
@@ -95,7 +104,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "command": _command,
     "workdir": _text,
     "name": _text,
-    "devices": _positive,
+    "devices": _devices,
     "ranks": _positive,
     "tier": _one_of(*Tier),
     "kind": _one_of(*JobKind),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from midstep.client.types import DeviceView
+
 STYLES = {
     "running": "green",
     "completed": "green",
@@ -114,9 +116,17 @@ def size(nbytes: int | None) -> str:
     return f"{value:.1f} TB"
 
 
-def counted(number: int, noun: str = "device") -> str:
+def counted(number: int | float, noun: str = "device") -> str:
     """A number of them in words."""
+    if 0 < number < 1:
+        return f"{number:g} of a {noun}"
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def share_of(device: DeviceView, job: str, name: str = "") -> str:
+    """A job on a device; with its part in brackets, if it does not have all of it."""
+    part = device.parts.get(job)
+    return f"{name or job}{'' if part is None else f' ({part:g})'}"
 
 
 def percent(share: float | None) -> str:

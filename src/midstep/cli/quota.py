@@ -29,12 +29,13 @@ def show(context: typer.Context, state: options.State = None, as_json: options.J
         elif not found:
             say("no project has a quota: midstep quota set PROJECT --devices N")
         else:
-            heads = columns("Project", ">Quota", ">Weight", ">Has", ">Borrows", ">Waits for")
+            heads = columns("Project", ">Quota", ">Weight", ">Fair share", ">Has", ">Borrows", ">Waits for")
             rows = [
                 (
                     one.project,
                     "" if one.devices is None else str(one.devices),
                     f"{one.weight:g}",
+                    "" if one.fair is None else f"{one.fair:.4g}",
                     str(one.used),
                     str(one.borrowed or ""),
                     str(one.waiting or ""),
@@ -51,7 +52,9 @@ def show(context: typer.Context, state: options.State = None, as_json: options.J
 def put(
     project: Project,
     devices: Annotated[int, typer.Option(min=0, help="Devices that it may count on.")],
-    weight: Annotated[float, typer.Option(help="Its share of what is left over, beside its siblings.")] = 1.0,
+    weight: Annotated[
+        float, typer.Option(help="Its share of what nobody is due, beside its siblings.")
+    ] = 1.0,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:

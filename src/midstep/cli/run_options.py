@@ -8,8 +8,20 @@ from typing import Annotated
 import typer
 
 from midstep.cli import options
+from midstep.cli.job import whole_or_part
 from midstep.model.job import JobKind
 from midstep.model.tiers import Priority, Tier
+
+
+def devices(text: str) -> int | float:
+    """Whole devices, or a part of one. BadParameter: neither."""
+    try:
+        return whole_or_part(float(text))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a whole number of 1 or more nor between 0 and 1"
+        ) from None
+
 
 Follow = Annotated[
     bool,
@@ -44,7 +56,13 @@ SpotOk = Annotated[
 MaxUpload = Annotated[int, typer.Option(min=1, help="Largest work directory, in MB.", metavar="MB")]
 Name = Annotated[str, typer.Option(help="A name to call it by.")]
 Devices = Annotated[
-    int | None, typer.Option(min=1, help="Devices.", show_default="the launcher's ranks, or 1")
+    float | None,
+    typer.Option(
+        parser=devices,
+        metavar="N",
+        help="Devices; below 1: a part of one (0.5).",
+        show_default="the launcher's ranks, or 1",
+    ),
 ]
 Ranks = Annotated[int | None, typer.Option(min=1, help="World size.", show_default="as many as devices")]
 Tiers = Annotated[

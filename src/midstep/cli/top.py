@@ -79,6 +79,8 @@ def efficiency(metrics: MetricsView) -> str:
 
 def device_rows(nodes: list[NodeView], metrics: list[MetricsView]) -> Rows:
     """A row for each device, and which jobs have it."""
+    from midstep.cli.output import share_of
+
     names = {m.job_id: m.name or m.job_id for m in metrics}
     return [
         (
@@ -86,7 +88,7 @@ def device_rows(nodes: list[NodeView], metrics: list[MetricsView]) -> Rows:
             node.region,
             f"{device.device_type}:{device.index}",
             "" if node.connected else "not connected",
-            ", ".join(names.get(job, job) for job in device.jobs),
+            ", ".join(share_of(device, job, names.get(job, job)) for job in device.jobs),
         )
         for node in nodes
         for device in node.devices

@@ -11,6 +11,7 @@ from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.scheduling.quotas import check_project
 from midstep.control.scheduling.scheduler import picture, want_of_spec
+from midstep.control.sizes import check_part, sized, type_of
 from midstep.control.vaults.blobs import Blobs
 from midstep.model.job import CheckpointRule, JobSpec
 from midstep.model.launch import Launch, LaunchError, unwrap
@@ -40,9 +41,11 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
             422, "bad_launcher", "the launcher's command cannot be unwrapped", str(error)
         ) from None
     ranks = request.ranks or launch.world_size
-    devices = request.devices or ranks or 1
+    whole, milli = sized(request.devices)
+    devices = whole or ranks or 1
     ranks = ranks or devices
     check_numbers(request, ranks, devices)
+    check_part(milli, ranks)
     if request.workdir_blob is not None:
         blobs.path(request.workdir_blob)
     spec = JobSpec(
@@ -52,7 +55,7 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
         name=request.name,
         tier=request.tier or Tier.STANDARD,
         kind=request.kind,
-        device_type=request.device_type,
+        device_type=type_of(milli, request.device_type, fleet),
         env={**launch.environment, **request.env},
         workdir_blob=request.workdir_blob,
         threads=request.threads,
@@ -62,6 +65,7 @@ def spec_of(request: JobRequest, fleet: Fleet, blobs: Blobs) -> JobSpec:
         node=request.node,
         retries=request.retries,
         checkpoints=request.checkpoints,
+        milli=milli,
         **standing(request, ranks, devices),
     )
     check_possible(want_of_spec(spec), fleet)
@@ -114,8 +118,8 @@ def _check_words(request: JobRequest) -> None:
 
 def check_numbers(request: JobRequest, ranks: int, devices: int) -> None:
     """Raises Rejected: a number is out of range, or does not fit another."""
-    _range("devices", request.devices, MAX_RANKS * 64)
     _range("ranks", request.ranks, MAX_RANKS)
+    _range("devices", devices, MAX_RANKS * 64)
     _range("threads", request.threads, MAX_THREADS)
     _range("uid", request.uid, _ID, least=0)
     _range("gid", request.gid, _ID, least=0)

@@ -141,7 +141,10 @@ class Desk:
             if to is not None:
                 raise invalid("to", "it needs a number of devices", "or use `midstep migrate`")
             return await self.ask(record.job_id, Freed())
-        most = record.spec.world_size
+        most, part = record.spec.world_size, record.spec.amount(1)
+        if part != 1:
+            words = f"job {record.job_id} has {part:g} of a device, and keeps to that"
+            raise invalid("devices", words, "`midstep run --from` starts another one from its snapshot")
         if not 1 <= devices <= most and devices != record.spec.devices:
             able = "1 rank and 1 device" if most == 1 else f"{most} ranks: it can have 1 to {most} devices"
             words = f"job {record.job_id} has {able}, not {devices}"

@@ -53,7 +53,7 @@ class Meters:
             job_id=record.job_id,
             name=record.spec.name,
             state=record.shown.value,
-            devices=record.devices,
+            devices=record.spec.amount(record.devices),
             world_size=record.spec.world_size,
             at_s=kept.at_s,
             steps=kept.steps,

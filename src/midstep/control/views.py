@@ -11,7 +11,8 @@ from midstep.engine.draft import sized
 from midstep.engine.facets import Ahead
 from midstep.engine.leaving import codes_of
 from midstep.engine.record import Intent, JobRecord, Move
-from midstep.model.fleet import NodeStatus
+from midstep.model.fleet import Device, NodeStatus
+from midstep.model.job import MILLI
 from midstep.model.lifecycle import Stage
 from midstep.wire.api import CheckpointView, DeviceView, JobView, MoveView, NodeView, RankView
 from midstep.wire.schedule import FractionView
@@ -28,7 +29,7 @@ def job_view(record: JobRecord, now_s: float, saved: CheckpointView, received: F
         reason=reason(record),
         command=record.spec.command,
         world_size=record.spec.world_size,
-        devices=record.spec.devices,
+        devices=record.spec.amount(record.spec.devices),
         tier=record.spec.tier,
         kind=record.spec.kind,
         epoch=record.epoch,
@@ -44,13 +45,13 @@ def job_view(record: JobRecord, now_s: float, saved: CheckpointView, received: F
         snapshot_bytes=record.snapshot.nbytes if record.snapshot else 0,
         moves=_moves(record, now_s),
         stalls=record.stalls,
-        devices_now=record.devices,
-        devices_wanted=record.wanted,
+        devices_now=record.spec.amount(record.devices),
+        devices_wanted=record.spec.amount(record.wanted),
         checkpoints=saved,
         older_snapshot=record.older.snapshot_id if record.older else "",
         priority=record.spec.priority,
         project=record.spec.project,
-        min_devices=record.spec.least,
+        min_devices=record.spec.amount(record.spec.least),
         pinned=record.asked is not None,
         received=received,
     )
@@ -114,10 +115,7 @@ def node_views(
     views: list[NodeView] = []
     for name, status in sorted(nodes.items()):
         node = status.node
-        devices = tuple(
-            DeviceView(d.index, d.device_type, d.cpus, users.get((name, d.index), ()))
-            for d in sorted(node.devices)
-        )
+        devices = tuple(_device(d, users.get((name, d.index), {})) for d in sorted(node.devices))
         views.append(
             NodeView(
                 name,
@@ -132,6 +130,11 @@ def node_views(
             )
         )
     return views
+
+
+def _device(device: Device, users: Mapping[str, int]) -> DeviceView:
+    parts = {job_id: milli / MILLI for job_id, milli in users.items() if milli < MILLI}
+    return DeviceView(device.index, device.device_type, device.cpus, tuple(users), parts)
 
 
 def _ranks(record: JobRecord) -> tuple[RankView, ...]:

@@ -1,4 +1,5 @@
-"""What must be true of all jobs together, at any moment; and whether a placement may be given to a job."""
+"""What must be true of all jobs together, at any moment (no device is given beyond 1); and whether a
+placement may be given to a job."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from midstep.engine.errors import Stale
 from midstep.engine.record import JobRecord
 from midstep.model.fleet import Node
-from midstep.model.job import NodePlace, Placement
+from midstep.model.job import MILLI, NodePlace, Placement
 from midstep.model.lifecycle import Stage
 
 DeviceKey = tuple[str, int]  # node, index on it
@@ -27,14 +28,13 @@ def devices_of(record: JobRecord) -> frozenset[DeviceKey]:
     )
 
 
-def users_of_devices(records: Iterable[JobRecord]) -> dict[DeviceKey, tuple[str, ...]]:
-    """Device -> the jobs that have it. More than one only where an ended job's leftovers are not confirmed to
-    be gone."""
-    users: dict[DeviceKey, list[str]] = {}
+def users_of_devices(records: Iterable[JobRecord]) -> dict[DeviceKey, dict[str, int]]:
+    """Device -> the jobs that have it, and how much of it each has, in thousandths."""
+    users: dict[DeviceKey, dict[str, int]] = {}
     for record in records:
         for key in sorted(devices_of(record)):
-            users.setdefault(key, []).append(record.job_id)
-    return {key: tuple(ids) for key, ids in sorted(users.items())}
+            users.setdefault(key, {})[record.job_id] = record.spec.milli
+    return dict(sorted(users.items()))
 
 
 def verify(
@@ -50,7 +50,8 @@ def verify(
         for index in sorted({index for rank in place.ranks for index in rank.devices}):
             if index not in known:
                 raise _stale(record, f"node {place.node} has no device {index}")
-            if users := taken.get((place.node, index)):
+            users = taken.get((place.node, index), {})
+            if sum(users.values()) + record.spec.milli > MILLI:
                 raise _stale(record, f"device {index} of {place.node} was given to {', '.join(users)}")
     for fault in _faults_of(record, placement):
         raise _stale(record, fault)
@@ -61,7 +62,7 @@ def check(records: Iterable[JobRecord]) -> None:
     runs."""
     everything = list(records)
     for key, users in users_of_devices(everything).items():
-        assert len(users) == 1, f"device {key} is given to {', '.join(users)}"
+        assert sum(users.values()) <= MILLI, f"device {key} is given beyond 1 to {', '.join(users)}"
     for record in everything:
         name = f"job {record.job_id} ({record.stage})"
         holds = record.stage not in (Stage.WAITING, Stage.OVER)
@@ -74,6 +75,9 @@ def check(records: Iterable[JobRecord]) -> None:
         still = record.stage in (Stage.WAITING, Stage.OVER)
         assert still or not record.away, f"{name} is here, and in region {record.away}"
         assert record.part is None or record.stage in (Stage.HOLDING, Stage.JOINING), f"{name} keeps a part"
+        assert record.spec.milli == MILLI or (record.spec.world_size, record.devices <= 1) == (1, True), (
+            f"{name} has a part of several devices"
+        )
         for placement in (record.placement, record.next, record.back):
             faults = _faults_of(record, placement) if placement else []
             assert not faults, f"{name}: {faults[0]}"

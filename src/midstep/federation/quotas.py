@@ -81,4 +81,5 @@ def _added(one: QuotaView, other: QuotaView) -> QuotaView:
         used=one.used + other.used,
         waiting=one.waiting + other.waiting,
         borrowed=one.borrowed + other.borrowed,
+        fair=None if one.fair is None and other.fair is None else (one.fair or 0.0) + (other.fair or 0.0),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -138,7 +139,8 @@ def _devices(request: JobRequest) -> int:
         launched = unwrap(request.command).world_size
     except LaunchError:
         launched = None
-    return max(1, request.devices or request.ranks or launched or 1)
+    asked = request.devices or request.ranks or launched or 1
+    return max(1, math.ceil(asked)) if math.isfinite(asked) else 1  # a part of a device needs one
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from midstep.model.tiers import Priority, Tier
 
+MILLI = 1000  # parts of a device
+
 
 class JobKind(enum.StrEnum):
     """`train` ends by itself, `serve` answers requests."""
@@ -53,6 +55,11 @@ class JobSpec:
     project: str = ""  # "team/sub/...", whose quota it is under; '': of nobody in particular
     min_devices: int = 1  # the scheduler shrinks it no further
     spot_ok: bool = False  # what it is promised may stand on nodes that may be taken away
+    milli: int = MILLI  # how much of its devices it takes; less than all only of one, for one rank
+
+    def amount(self, devices: int) -> int | float:
+        """So many of its devices, as users count them: a part of one is a fraction."""
+        return devices if self.milli == MILLI else devices * self.milli / MILLI
 
     @property
     def least(self) -> int:

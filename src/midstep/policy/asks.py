@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from midstep.model.job import MILLI as MILLI
 from midstep.model.tiers import Priority, Tier
-
-MILLI = 1000  # parts of a device
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +79,12 @@ class Costs:
 @dataclass(frozen=True, slots=True)
 class Quota:
     """A project's share of the fleet. ``devices``: what it is due; more only while others leave it.
-    ``limit``: never more, None: no limit."""
+    ``limit``: never more, None: no limit. ``weight``: its share of what nobody is due, beside its siblings;
+    that of a project without a quota is 1."""
 
     devices: float
     limit: float | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Cluster:
         """A waiting job has devices already, whoever gave them: whoever has them by the books gives way."""
         for place, count in spots:
             for other in list(floor.on.get(place, ())):
-                if floor.pool.left[place] < count:
+                if not floor.pool.has(place, count, grant.slot, job.ask.milli):
                     floor.lift(other)
                     self._hand.suspend(other, Drained(floor.pool.names[place]), now_s)
                     self.add(other, now_s)

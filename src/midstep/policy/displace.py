@@ -82,7 +82,7 @@ def clear(floor: Floor, want: Want, room: Room, hand: Hand, now_s: float, cause:
     for victim in _needed(floor, room.victims, missing):
         floor.lift(victim)
         _reserve(floor, missing)
-        reclaims = victim.borrowed and not want.job.borrowed
+        reclaims = victim.borrowed > want.job.borrowed
         why = Reclaimed(want.job.ask.project) if reclaims else Gave(want.job.ask.job_id, cause)
         spots, sharing = _leftover(floor, victim)
         if spots is None:

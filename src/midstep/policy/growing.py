@@ -71,7 +71,7 @@ class Growing:
             highest = floor.victims.highest
             if not owed and (highest is None or highest < least_rank):
                 continue
-            if self._by_others(job, floor, least_rank, now_s, owed):
+            if self._by_claims(job, floor, least_rank, now_s, owed):
                 continue
             if not owed:
                 break  # those behind it in rank would find no more
@@ -114,9 +114,20 @@ class Growing:
         self._hand.suspend(job, Grown(), now_s)
         self._lists.add(job, now_s)
 
-    def _by_others(self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool) -> bool:
+    def _by_claims(self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool) -> bool:
+        """Of what is only spare, as much as its project may claim."""
+        if owed:
+            return self._by_others(job, floor, least_rank, now_s, owed)
+        return any(
+            self._by_others(job, floor, max(least_rank, band * BAND), now_s, owed, devices)
+            for band, devices in self._projects.claims(job.ask.project, job.borrowed)
+        )
+
+    def _by_others(
+        self, job: Job, floor: Floor, least_rank: int, now_s: float, owed: bool, more: float = float("inf")
+    ) -> bool:
         assert job.homes is not None
-        most = job.devices + self._projects.limit_left(job.ask.project)
+        most = job.devices + min(more, self._projects.limit_left(job.ask.project))
         steps = tuple(s for s in steps_on(job, floor, most) if s < job.sharing)
         want = Want(job, job.homes, steps, least_rank, owed)
         room = find_room(floor, want, now_s, self._hand, self._settings)

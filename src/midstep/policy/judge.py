@@ -5,7 +5,7 @@ from __future__ import annotations
 from midstep.model.tiers import Tier
 from midstep.policy.learned import Learned
 from midstep.policy.ledger import NEVER, Job
-from midstep.policy.order import BORROWED, OWED, PREMIUM, SPARE, begins, rank, step_of
+from midstep.policy.order import OWED, PREMIUM, SPARE, begins, rank, step_of
 
 
 class Judge:
@@ -25,5 +25,4 @@ class Judge:
         review_s = NEVER
         if job.runs and job.size and job.rate:
             review_s = max(now_s, job.since_s) + 1 + (begins(step + 1) - work) / (job.rate * job.size)
-        band = BORROWED if job.borrowed else SPARE
-        return rank(band, job.ask.priority, self.learned.step(job.ask, step)), review_s
+        return rank(SPARE + job.borrowed, job.ask.priority, self.learned.step(job.ask, step)), review_s

@@ -23,7 +23,8 @@ class Job:
     """``had_s``: useful seconds so far, up to ``since_s``: time at which it had all the devices that it asked
     for, and parts of it in part. ``sharing``: ranks a device. ``rank``: where it stands, low goes first;
     ``review_s``: when that is to be looked at again. ``sent_s``: when another cluster last
-    took it over. ``slot``: the shared device, where it has a part."""
+    took it over. ``slot``: the shared device, where it has a part. ``borrowed``: 1: beyond what its project
+    is due, 2: beyond its fair share, too."""
 
     __slots__ = (
         "again", "ask", "borrowed", "cause", "efficiency", "floor", "had_s", "homes", "kind", "moved_s",
@@ -44,7 +45,8 @@ class Job:
         self.sharing = 0
         self.rank = 0
         self.review_s = NEVER
-        self.borrowed = self.again = False
+        self.again = False
+        self.borrowed = 0
         self.promised: Floor | None = None  # where its guarantee stands
         self.kind: Hashable = None  # of the class that it waits in
         self.cause: Cause | None = None

@@ -1,7 +1,8 @@
 """Who goes first, as one whole number: low goes before high.
 
-Bands: premium; standard that is owed; what is spare; what is borrowed beyond a project's due. Within a band
-the priority. Within that, of spare capacity, whoever is expected to need least to be done (`learned.py`), in
+Bands: premium; standard that is owed; what is spare, within what a project is due; beyond that, within its
+fair share; what is borrowed beyond both. Without quotas all that is spare is in one band. Within a band the
+priority. Within that, of spare capacity, whoever is expected to need least to be done (`learned.py`), in
 half octaves: so a job that others overtook has to get on by a factor before it overtakes them, and nobody is
 stopped and started for a trifle.
 """
@@ -12,7 +13,7 @@ from math import log2
 
 from midstep.model.tiers import Priority
 
-PREMIUM, OWED, SPARE, BORROWED = range(4)
+PREMIUM, OWED, SPARE, FAIR, BORROWED = range(5)
 BAND, PRIORITY = 100_000, 10_000
 UNIT_DEVICE_S = 120.0  # below that all jobs are alike
 _PRIORITY = {Priority.HIGH: 0, Priority.MEDIUM: 1, Priority.LOW: 2}

@@ -14,11 +14,12 @@ DeviceKey = tuple[str, int]  # node, index on it
 @dataclass(frozen=True, slots=True)
 class Picture:
     """The fleet now. ``used``: device -> the job that has it. ``down``: nodes that are known but not
-    connected."""
+    connected. ``shared``: device -> the jobs that have parts of it, in thousandths."""
 
     nodes: tuple[Node, ...]
     used: dict[DeviceKey, str] = field(default_factory=dict[DeviceKey, str])
     down: tuple[Node, ...] = ()
+    shared: dict[DeviceKey, dict[str, int]] = field(default_factory=dict[DeviceKey, dict[str, int]])
 
     @property
     def known(self) -> tuple[Node, ...]:
@@ -44,6 +45,8 @@ class Want:
     pinned: Placement | None = None  # frozen in place: these devices or none
     at: Placement | None = None  # it runs here and wants another number of devices: what can stays there
     still: bool = False  # no rank can change its node
+    # Of a job that takes a part of a device: it shares one with these; (): with nobody; None: the fullest.
+    beside: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

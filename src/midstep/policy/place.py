@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from midstep.model.fleet import Node
-from midstep.model.job import Placement
+from midstep.model.job import MILLI, Placement
 from midstep.model.tiers import Tier
 from midstep.policy.fit import Fit, Room, fit, spread
+from midstep.policy.parts import Taken, fullest
 from midstep.policy.picture import DeviceKey, Picture, Plan, Start, Wait, Want
 from midstep.policy.reasons import (
     CannotMove,
@@ -20,6 +21,7 @@ from midstep.policy.reasons import (
     NoCapacity,
     NodeDown,
     NoNodes,
+    NoPart,
     NoRoomForHome,
     NoSuchDeviceType,
     NoSuchPlace,
@@ -33,13 +35,13 @@ _TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
 def plan(picture: Picture, wants: Iterable[Want]) -> Plan:
     """Answer every want, in the order of the queue."""
-    used = dict(picture.used)
+    taken = Taken.of(picture)
     starts: list[Start] = []
     waits: list[Wait] = []
     for want in sorted(wants, key=_turn):
-        answer = _answer(picture, used, want)
+        answer = _answer(picture, taken, want)
         if isinstance(answer, Placement):
-            used.update(dict.fromkeys(_devices(answer), want.job_id))
+            taken.give(want, _devices(answer))
             starts.append(_start(picture, want, answer))
         else:
             waits.append(Wait(want.job_id, answer))
@@ -52,7 +54,7 @@ def hopeless(picture: Picture, want: Want) -> Reason | None:
     if not picture.known:
         return None  # a fleet that is only coming up
     empty = Picture(picture.known)
-    answer = _answer(empty, {}, want)
+    answer = _answer(empty, Taken.of(empty), want)
     return None if isinstance(answer, Placement) else answer
 
 
@@ -72,29 +74,27 @@ def _turn(want: Want) -> tuple[int, float, str]:
     return (_TIERS.index(want.spec.tier), want.queued_s, want.job_id)
 
 
-def _answer(picture: Picture, used: dict[DeviceKey, str], want: Want) -> Placement | Reason:
+def _answer(picture: Picture, taken: Taken, want: Want) -> Placement | Reason:
     if want.pinned is not None:
-        return _pinned(picture, used, want, want.pinned)
+        return _pinned(picture, taken, want, want.pinned)
     nodes = _allowed(picture, want)
     if not isinstance(nodes, list):
         return nodes
     shape = shape_of(want.spec)
     spared = [node for node in nodes if node.name not in want.avoid]
     for choice in (spared, nodes):
-        if best := _best(picture, choice, used, want, shape):
+        if best := _best(picture, choice, taken, want, shape):
             return best
-    return _why_not(picture, nodes, used, want, shape)
+    return _why_not(picture, nodes, taken, want, shape)
 
 
-def _pinned(
-    picture: Picture, used: dict[DeviceKey, str], want: Want, pinned: Placement
-) -> Placement | Reason:
+def _pinned(picture: Picture, taken: Taken, want: Want, pinned: Placement) -> Placement | Reason:
     up = {node.name for node in picture.nodes}
     for place in pinned.nodes:
         if place.node not in up:
             return NodeDown(place.node)
     wanted = _devices(pinned)
-    free = [key for key in wanted if used.get(key, want.job_id) == want.job_id]
+    free = [key for key in wanted if taken.has_room(key, want)]
     where = f"{', '.join(sorted(_names(pinned)))}, where it stands frozen"
     return pinned if len(free) == len(wanted) else NoCapacity(len(wanted), len(free), len(free), where)
 
@@ -124,36 +124,41 @@ def _permits(want: Want, node: Node) -> bool:
     return at_node and (want.region is None or node.region == want.region) and node.name not in want.never
 
 
-def _rooms(
-    nodes: Iterable[Node], used: dict[DeviceKey, str], want: Want
-) -> dict[tuple[str, str], list[Room]]:
-    """Free devices by region and device type; a job's own devices count as free, it leaves them before."""
+def _rooms(nodes: Iterable[Node], taken: Taken, want: Want) -> dict[tuple[str, str], list[Room]]:
+    """Free devices by region and device type; a job's own devices count as free, it leaves them before. Of
+    devices with a memory of their own no parts are given: nothing bounds what each job takes of that."""
     rooms: dict[tuple[str, str], list[Room]] = {}
     for node in sorted(nodes, key=lambda node: node.name):
         for device_type in sorted({device.device_type for device in node.devices}):
             if want.spec.device_type not in (None, device_type):
                 continue
-            keys = [(node.name, d.index) for d in sorted(node.devices) if d.device_type == device_type]
-            own = [i for name, i in keys if used.get((name, i)) == want.job_id]
-            free = [i for name, i in keys if (name, i) not in used]
-            rooms.setdefault((node.region, device_type), []).append(Room(node, (*own, *free)))
+            some = [d for d in sorted(node.devices) if d.device_type == device_type]
+            if want.spec.milli < MILLI and some[0].holds_state:
+                continue
+            keys = [key for d in some if taken.has_room(key := (node.name, d.index), want)]
+            keys.sort(key=lambda key: not taken.mine(key, want))
+            room = Room(node, tuple(index for _, index in keys))
+            rooms.setdefault((node.region, device_type), []).append(room)
     return rooms
 
 
-def _best(
-    picture: Picture, nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape
-) -> Placement | None:
+def _best(picture: Picture, nodes: list[Node], taken: Taken, want: Want, shape: Shape) -> Placement | None:
     options: list[tuple[tuple[bool, int, int, int, int, str, str], Placement]] = []
-    everything = _rooms([node for node in picture.known if _permits(want, node)], {}, want)
+    everything = _rooms([node for node in picture.known if _permits(want, node)], Taken({}, {}), want)
     type_now = _type_at(picture, want.at) if want.at is not None else None
-    for (region, device_type), rooms in sorted(_rooms(nodes, used, want).items()):
+    for (region, device_type), rooms in sorted(_rooms(nodes, taken, want).items()):
         if type_now not in (None, device_type):
             continue
+        if want.spec.milli < MILLI:
+            rooms = fullest(rooms, taken, want)
         found = _fit(shape, want, rooms, everything[region, device_type])
         if found is not None:
             homes, answer = found
             free = {room.node.name: len(room.free) for room in rooms}
             spare = sum(free[share.node.name] for share in answer.shares) - shape.devices
+            if want.spec.milli < MILLI:
+                share = answer.shares[0]
+                spare = taken.left((share.node.name, share.devices[0]), want)
             far = want.near is not None and region != want.near
             cost = (far, answer.load, answer.moved, len(answer.shares), spare, region, device_type)
             options.append((cost, placement_of(shape, answer.shares, homes)))
@@ -175,19 +180,21 @@ def _type_at(picture: Picture, at: Placement) -> str | None:
     return next(types, None)
 
 
-def _why_not(
-    picture: Picture, nodes: list[Node], used: dict[DeviceKey, str], want: Want, shape: Shape
-) -> Reason:
+def _why_not(picture: Picture, nodes: list[Node], taken: Taken, want: Want, shape: Shape) -> Reason:
     where = want.node or want.region or ""
     asked = shape.devices
     if want.still and want.at is not None:
         return CannotMove(asked, tuple(sorted(_names(want.at))))
     anywhere = replace(want, never=())  # nodes that are still being cleared of it will do later
-    everything = _rooms([node for node in picture.known if _permits(anywhere, node)], {}, want)
+    everything = _rooms([node for node in picture.known if _permits(anywhere, node)], Taken({}, {}), want)
     total = max((sum(len(room.free) for room in rooms) for rooms in everything.values()), default=0)
     if total < asked:
         return TooLarge(asked, total, where)
-    rooms = _rooms(nodes, used, want)
+    if want.spec.milli < MILLI:
+        some = [(node.name, d) for node in nodes for d in node.devices if not d.holds_state]
+        keys = [(name, d.index) for name, d in some if want.spec.device_type in (None, d.device_type)]
+        return NoPart(want.spec.milli, max((taken.left(key, want) for key in keys), default=0), where)
+    rooms = _rooms(nodes, taken, want)
     largest = max((len(room.free) for group in rooms.values() for room in group), default=0)
     free = max((sum(len(room.free) for room in group) for group in rooms.values()), default=0)
     if free >= asked and want.homes:

@@ -87,10 +87,23 @@ class Placing:
                 if self._from_free(job, floor, own[first:last], now_s, Free()):
                     return True
             if first == 0:
-                for floor, own in zip(floors, steps):
-                    if self._from_others(job, floor, own, least_rank, now_s, Due(), hard=False):
-                        return True
+                if self._by_claims(job, floors, steps, least_rank, now_s):
+                    return True
                 if job.size <= most and any(self._by_moving(job, f, now_s, Free()) for f in floors):
+                    return True
+        return False
+
+    def _by_claims(
+        self, job: Job, floors: list[Floor], steps: list[tuple[int, ...]], least_rank: int, now_s: float
+    ) -> bool:
+        """At the cost of others: as many as its project may claim from those."""
+        for band, devices in self._projects.claims(job.ask.project, job.borrowed):
+            behind = max(least_rank, band * BAND)
+            for floor, able in zip(floors, steps):
+                own = able
+                if devices < job.ask.devices:
+                    own = tuple(step for step in steps_on(job, floor, devices) if step in able)
+                if self._from_others(job, floor, own, behind, now_s, Due(), hard=False):
                     return True
         return False
 

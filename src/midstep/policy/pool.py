@@ -226,6 +226,12 @@ class Pool:
             self.change(place, 1)
         self.version += 1
 
+    def has(self, place: int, devices: int, slot: int, milli: int) -> bool:
+        """So many devices are free there; of a shared one, so much."""
+        if slot >= 0 and (place, slot) in self._parts:
+            return self._parts[place, slot] >= milli
+        return self.left[place] >= devices
+
     def parts(self) -> dict[tuple[int, int], int]:
         """Shared device -> milli that are free."""
         return dict(self._parts)

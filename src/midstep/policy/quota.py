@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from midstep.policy.asks import Quota
+from midstep.policy.order import BORROWED
+from midstep.policy.shares import chain, fair_shares, parent
+
+INF = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A project: devices that it is due (None: no quota), has, and has been promised."""
+    """A project: devices that it is due (None: no quota), has, and has been promised. ``fair``: its fair
+    share now; None: no project has a quota, or it wants nothing."""
 
     project: str
     due: float | None
     limit: float | None
     used: float
     promised: float
+    fair: float | None = None
 
 
 def ancestors(project: str) -> list[str]:
@@ -26,24 +32,56 @@ def ancestors(project: str) -> list[str]:
 
 
 class Projects:
-    """``dirty``: paths with a quota whose use has changed since this was last emptied."""
+    """``dirty``: paths with a quota whose use has changed since this was last emptied; ``changed``: others.
+    ``wants``: what living jobs ask for, ``fair``: fair shares; by paths as of `shares.chain`."""
 
     def __init__(self, quotas: Mapping[str, Quota]) -> None:
         self.quotas = dict(quotas)
         self.used: dict[str, float] = {}
         self.promised: dict[str, float] = {}
+        self.wants: dict[str, float] = {}
+        self.fair: dict[str, float] = {}
         self.dirty: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
+
+    def want(self, project: str, devices: float) -> None:
+        """Jobs of it ask for so many more (or fewer)."""
+        for path in chain(project):
+            left = self.wants.get(path, 0.0) + devices
+            if left > 1e-9:
+                self.wants[path] = left
+            else:
+                self.wants.pop(path, None)
+        self._change(project)
+
+    def bounds(self, path: str) -> tuple[float, float]:
+        """What it is due, and what is fair. Who is in a project is bound by what that is due."""
+        if not self.quotas:
+            return INF, INF
+        quota = self.quotas.get(path)
+        due = quota.devices if quota else INF if parent(path) else 0.0
+        return due, max(self.fair.get(path, INF), due if quota else 0.0)
+
+    def claims(self, project: str, borrowed: int) -> list[tuple[int, float]]:
+        """How many devices more a job may take from others: (from those in this band or after it, so many).
+        Its project does not take from others what it would have to give back."""
+        if not self.quotas or borrowed > 1:
+            return [(0, INF)]
+        left = [(*self.bounds(path), self.used.get(path, 0.0)) for path in chain(project)]
+        fair = min(fair - used for _, fair, used in left)
+        if borrowed:
+            return [(0, fair)]
+        return [(0, min(due - used for due, _, used in left)), (BORROWED, fair)]
 
     def use(self, project: str, devices: float) -> None:
         """So many more (or fewer)."""
-        for path in ancestors(project):
+        for path in chain(project):
             self.used[path] = self.used.get(path, 0.0) + devices
-            if path in self.quotas:
-                self.dirty[path] = None
+        self._change(project)
 
     def promise(self, project: str, devices: float) -> None:
         """So many more (or fewer) that guarantees stand on."""
-        for path in ancestors(project):
+        for path in chain(project):
             self.promised[path] = self.promised.get(path, 0.0) + devices
 
     def bound(self, project: str) -> list[str]:
@@ -83,11 +121,24 @@ class Projects:
                 return path, due, promised
         return None
 
-    def usage(self) -> list[Usage]:
-        """All projects that have a quota or devices, by path."""
+    def fair_now(self, total: float) -> dict[str, float]:
+        """Of so many devices; {}: no project has a quota."""
+        return fair_shares(total, self.quotas, self.wants, self.promised) if self.quotas else {}
+
+    def usage(self, total: float) -> list[Usage]:
+        """All projects that have a quota or devices, by path. ``total``: devices of the fleet."""
+        fair = self.fair_now(total)
         found: list[Usage] = []
-        for path in sorted({*self.quotas, *self.used, *self.promised}):
+        for path in sorted({*self.quotas, *self.used, *self.promised, *fair}):
+            if path.endswith("/"):
+                continue
             quota = self.quotas.get(path)
             due, limit = (quota.devices, quota.limit) if quota else (None, None)
-            found.append(Usage(path, due, limit, self.used.get(path, 0.0), self.promised.get(path, 0.0)))
+            used, promised = self.used.get(path, 0.0), self.promised.get(path, 0.0)
+            found.append(Usage(path, due, limit, used, promised, fair.get(path)))
         return found
+
+    def _change(self, project: str) -> None:
+        if self.quotas:
+            for path in chain(project):
+                (self.dirty if path in self.quotas else self.changed)[path] = None

@@ -22,6 +22,19 @@ class NoCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class NoPart:
+    """No device has so much left for a job that takes a part of one. In thousandths; ``largest``: of one."""
+
+    asked: int
+    largest: int
+    where: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.where}" if self.where else ""
+        return f"waits for {self.asked / 1000:g} of a device{where}: at most {self.largest / 1000:g} is free"
+
+
+@dataclass(frozen=True, slots=True)
 class NoRoomForHome:
     """Ranks that share files must stay together on a node, and no node has room for them now."""
 
@@ -113,6 +126,7 @@ class CannotMove:
 
 Reason = (
     NoCapacity
+    | NoPart
     | NoRoomForHome
     | TooLarge
     | NoSuchDeviceType

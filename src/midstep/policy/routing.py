@@ -36,6 +36,12 @@ class Routing:
         """Something happened there."""
         self._stale.update(dict.fromkeys(clusters))
 
+    def devices(self) -> int:
+        """Of all clusters."""
+        return sum(
+            floor.pool.size for cluster in self._clusters.values() for floor in cluster.floors.values()
+        )
+
     def commitment(self, ask: Ask, tier: Tier) -> float:
         """Devices that its guarantee must stand on: all of them, as one device cannot be had in part."""
         return ask.devices * ask.milli / 1000 if tier.guarantee else 0.0

@@ -29,7 +29,7 @@ class Scheduler:
         self.projects = Projects(self.settings.quotas)
         self.judge = Judge()
         self.routing = Routing(self.clusters, self.projects, self.settings)
-        self._borrowing = Borrowing(self.projects)
+        self._borrowing = Borrowing(self.projects, self.settings.tick_s)
         self._nodes: dict[str, tuple[Cluster, Floor, int]] = {}
         self._home: dict[str, Cluster] = {}  # job -> its cluster
         self._hand = Hand(self.judge, self._used, self.settings)
@@ -139,8 +139,8 @@ class Scheduler:
             job.rate = job.expected_rate(job.sharing, self.settings.costs.splice)
 
     def observed(self, now_s: float, job_id: str, grant: Grant | None) -> None:
-        """What it really has; an action failed, or a person did something. Devices that others have by the
-        books are taken from those, with the next plan."""
+        """What it really has. Devices that others have by the books are taken from those, with the next
+        plan."""
         job, cluster = self.jobs[job_id], self._home[job_id]
         if grant is not None:
             self._adopt(job, cluster, grant, now_s)
@@ -157,7 +157,7 @@ class Scheduler:
             self.projects.quotas.pop(path, None)
         else:
             self.projects.quotas[path] = quota
-        self.projects.dirty[path] = None
+        self._borrowing.next_s = 0.0
         self._touched.update(dict.fromkeys(self.clusters.values()))
 
     # Answers.
@@ -167,7 +167,7 @@ class Scheduler:
         for cluster, at_s in self._wakes.items():
             if at_s <= now_s:
                 self._touch(cluster)
-        self._borrowing.settle(self._rerank, now_s)
+        self._borrowing.settle(self._rerank, self.routing.devices, now_s)
         done = list(self._touched)
         for cluster in done:
             self._wakes[cluster] = cluster.decide(now_s)
@@ -175,7 +175,7 @@ class Scheduler:
         self.routing.changed(done)
         wake_s = self._send(done, now_s) if len(self.clusters) > 1 else NEVER
         plan, self._hand.plan = self._hand.plan, Plan()
-        wake_s = min(wake_s, min(self._wakes.values(), default=NEVER))
+        wake_s = min(wake_s, self._borrowing.next_s, min(self._wakes.values(), default=NEVER))
         plan.wake_s = None if wake_s == NEVER else wake_s
         return plan
 
@@ -194,35 +194,35 @@ class Scheduler:
 
     def grant(self, job_id: str) -> Grant | None:
         """What it has, by the books."""
-        job = self.jobs[job_id]
-        return grant_of(job) if job.runs else None
+        return grant_of(self.jobs[job_id]) if self.jobs[job_id].runs else None
 
     def queue(self) -> list[str]:
         """Jobs that wait, in the order in which they go."""
         waiting = (job for job in self.jobs.values() if not job.runs)
-        ordered = sorted(waiting, key=lambda job: (job.rank, job.queued_s, job.ask.job_id))
-        return [job.ask.job_id for job in ordered]
+        return [j.ask.job_id for j in sorted(waiting, key=lambda j: (j.rank, j.queued_s, j.ask.job_id))]
 
     def usage(self) -> list[Usage]:
         """All projects that have a quota or devices, by path."""
-        return self.projects.usage()
+        return self.projects.usage(self.routing.devices())
 
     def copy(self) -> Scheduler:
         """For trying things out."""
         return copy.deepcopy(self)
 
+    def on(self, name: str) -> list[Job]:
+        """Who has devices of a node, by the books."""
+        return list(self._nodes[name][1].on.get(self._nodes[name][2], ()))
+
     def check(self) -> None:
         """AssertionError: its books do not agree."""
-        seen: set[str] = set()
-        promised: dict[Floor, float] = {}
+        seen, promised = set[str](), dict[Floor, float]()
         for cluster in self.clusters.values():
             for job in cluster.jobs():
                 assert job.ask.job_id not in seen, (job.ask.job_id, "is in two places")
                 assert self._home[job.ask.job_id] is cluster and self.jobs[job.ask.job_id] is job
                 seen.add(job.ask.job_id)
-                if job.promised is not None:
-                    size = self.routing.commitment(job.ask, job.tier)
-                    promised[job.promised] = promised.get(job.promised, 0.0) + size
+                if (on := job.promised) is not None:
+                    promised[on] = promised.get(on, 0.0) + self.routing.commitment(job.ask, job.tier)
             for floor in cluster.floors.values():
                 floor.check()
                 assert abs(floor.promised - promised.get(floor, 0.0)) < 1e-6, "promises"

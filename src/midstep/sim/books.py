@@ -95,8 +95,15 @@ class Books:
         done_s = record.job.duration_s - record.left_at(now_s)
         return max(0.0, done_s) if lost_s is None else lost_s * record.rate
 
+    def leaves(self, node: int) -> None:
+        """It was given notice: if it has been emptied, it is counted as gone from now on."""
+        if not self._on[node]:
+            self.lost(node)
+
     def lost(self, node: int) -> None:
-        """It failed, and has nobody."""
+        """It is gone, and has nobody."""
+        if node in self._gone:
+            return  # since it was given notice
         self.there -= self._fleet.nodes[node].devices
         self.down += 1
         self._room[node] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from midstep.sim.core import Core
 from midstep.sim.costs import STATED, Costs
@@ -185,12 +185,22 @@ def prepare(
         )
     saves = None
     if failures is not None:
-        saves = by_midstep(failures, costs) if entry.checkpoints else by_users(failures)
+        failures = _heeded(failures, entry, costs)
+        by_itself = by_midstep(failures, costs, fleet.spot_share)
+        saves = by_itself if entry.checkpoints else by_users(failures)
     least = next((made.least for made in parts.values()), None)
     watch = _watch(fleet, trace.jobs, placement, where, least)
     core = Core(fleet, trace.jobs, whole, Terms(costs, failures, saves, watch, seed, where))
     _refuse(core, fleet, parts, where, trace.jobs)
     return core
+
+
+def _heeded(failures: Failures, entry: Entry, costs: Costs) -> Failures:
+    """Rivals are published without a use for notices; and one that leaves no time to suspend is none."""
+    spot = failures.spot
+    if spot is None or (entry.checkpoints and spot.notice_s >= costs.suspend_s):
+        return failures
+    return replace(failures, spot=replace(spot, notice_s=0))
 
 
 def _watch(fleet: Fleet, jobs: Sequence[Job], placement: str, where: list[str], least: Least | None) -> Watch:

@@ -7,6 +7,7 @@ nothing is read but the trace, the fleet, the terms and the policy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
@@ -40,8 +41,8 @@ class Core:
         self._books = Books(fleet, policy, self.terms)
         self._faults: Faults | None = None
         if self.terms.failures is not None and jobs:
-            names = [node.name for node in fleet.nodes]
-            self._faults = Faults(self.terms.failures, names, self.terms.seed, jobs[0].submit_s)
+            names, spot = [node.name for node in fleet.nodes], [node.spot for node in fleet.nodes]
+            self._faults = Faults(self.terms.failures, names, self.terms.seed, jobs[0].submit_s, spot)
         self._ends: list[tuple[int, int]] = []  # (moment, job's index); stale ones are left in
         self._arrivals = 0  # how many have arrived
         self._done = 0
@@ -62,8 +63,11 @@ class Core:
         now_s = NEVER
         while (moment := self._next(wake_s)) is not None:
             now_s = moment
-            orders = self.policy.decide(self._news(now_s))
+            news = self._news(now_s)
+            orders = self.policy.decide(news)
             self._carry_out(now_s, orders)
+            for node in news.noticed:
+                self._books.leaves(node)
             self._note(now_s)
             wake_s = orders.wake_s
             if wake_s is not None and wake_s <= now_s:
@@ -97,14 +101,16 @@ class Core:
         if self._waiting_jobs or self._running_jobs:
             if wake_s is not None and (found is None or wake_s < found):
                 found = wake_s
-            if self._faults and (found is not None or self._faults.next_s < self._acted_s + _PATIENCE_S):
-                found = self._faults.next_s if found is None else min(found, self._faults.next_s)
+            at_s = self._faults.next_s if self._faults else math.inf
+            if at_s < math.inf and (found is not None or at_s < self._acted_s + _PATIENCE_S):
+                found = int(at_s) if found is None or at_s < found else found
         return found
 
     def _news(self, now_s: int) -> News:
         news = News(now_s, self._ended(now_s), [], self.records)
         if self._faults and self._faults.next_s <= now_s:
-            news.back, news.lost = self._faults.at(now_s)
+            turns = self._faults.at(now_s)
+            news.back, news.lost, news.noticed = turns.back, turns.lost, turns.noticed
             for node in news.back:
                 self._books.back(node)
             for node in news.lost:

@@ -11,7 +11,7 @@ from midstep.sim.trace import Job, Trace
 
 @dataclass(frozen=True, slots=True)
 class SimNode:
-    """``cpus`` and ``mem_gib`` 0: not counted."""
+    """``cpus`` and ``mem_gib`` 0: not counted. ``spot``: it may be taken away at short notice."""
 
     name: str
     cluster: str
@@ -21,12 +21,14 @@ class SimNode:
     rack: str = ""
     cpus: float = 0.0
     mem_gib: float = 0.0
+    spot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """``groups``: cluster -> group -> how many of its nodes a static partition gives it. ``prices``: of a
-    device hour, by type; none: cost is counted in device hours. ``failures`` None: no node fails."""
+    device hour, by type; none: cost is counted in device hours. ``failures`` None: no node fails, or is
+    taken away."""
 
     nodes: tuple[SimNode, ...]
     groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
@@ -45,6 +47,11 @@ class Fleet:
         for index, node in enumerate(self.nodes):
             found.setdefault(node.cluster, []).append(index)
         return {name: tuple(indices) for name, indices in found.items()}
+
+    @property
+    def spot_share(self) -> float:
+        """Of its nodes, those that may be taken away."""
+        return sum(node.spot for node in self.nodes) / max(1, len(self.nodes))
 
     def price(self, device_type: str) -> float:
         """Of a device hour."""

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from midstep.sim.errors import FleetError
-from midstep.sim.failures import Failures
+from midstep.sim.failures import Failures, Spot
 from midstep.sim.fleet import Fleet, SimNode
-from midstep.sim.yamlfile import Reader, amount, compose, count, positive, text
+from midstep.sim.yamlfile import Reader, amount, compose, count, positive, text, yes_or_no
 
 HINT = "docs/replay-a-trace.md describes fleets"
 MOST_NODES = 200_000
+_NODE = ("name", "count", "devices", "device_type", "cpus", "mem_gib", "spot")
 
 
 class _Fleet(Reader):
@@ -25,6 +26,7 @@ class _Fleet(Reader):
         self.prices: dict[str, float] = {}
         self.clusters: set[str] = set()
         self.failures: Failures | None = None
+        self.spot: Spot | None = None  # as the file says, whether or not there are such nodes
 
 
 def read_fleet(path: Path) -> Fleet:
@@ -36,11 +38,14 @@ def read_fleet(path: Path) -> Fleet:
     _root(reader, root)
     if reader.problems:
         raise FleetError("\n  ".join(reader.problems), HINT)
-    return Fleet(tuple(reader.nodes), reader.groups, reader.prices, reader.failures)
+    failures = reader.failures
+    if any(node.spot for node in reader.nodes):
+        failures = replace(failures or Failures(), spot=reader.spot or Spot())
+    return Fleet(tuple(reader.nodes), reader.groups, reader.prices, failures)
 
 
 def _root(reader: _Fleet, root: Any) -> None:
-    fields = reader.fields(root, ("regions", "prices", "failures"), "a fleet")
+    fields = reader.fields(root, ("regions", "prices", "failures", "spot"), "a fleet")
     for region in reader.items(root, fields, "regions"):
         inner = reader.fields(region, ("name", "clusters"), "a region")
         name = _name(reader, region, inner)
@@ -50,6 +55,10 @@ def _root(reader: _Fleet, root: Any) -> None:
         reader.prices[kind] = reader.value({kind: node}, kind, amount(), 0.0)
     if "failures" in fields:
         reader.failures = _failures(reader, fields["failures"])
+    if "spot" in fields:
+        reader.spot = _spot(reader, fields["spot"])
+        if not any(node.spot for node in reader.nodes):
+            reader.say(fields["spot"], "there are no spot nodes: expected nodes with `spot: true`")
 
 
 def _failures(reader: _Fleet, node: Any) -> Failures | None:
@@ -66,6 +75,18 @@ def _failures(reader: _Fleet, node: Any) -> Failures | None:
         shape=reader.value(fields, "shape", amount(5.0, 0.2), like.shape),
         repair_sigma=reader.value(fields, "repair_sigma", amount(5.0), like.repair_sigma),
         save_s=60 * reader.value(fields, "saves_minutes", amount(1e5), like.save_s / 60),
+    )
+
+
+def _spot(reader: _Fleet, node: Any) -> Spot:
+    known = ("stays_hours", "away_hours", "notice_seconds", "shape", "away_sigma")
+    fields, like = reader.fields(node, known, "spot"), Spot()
+    return Spot(
+        stays_h=reader.value(fields, "stays_hours", amount(1e7, 0.1), like.stays_h),
+        away_h=reader.value(fields, "away_hours", amount(1e5, 0.001), like.away_h),
+        notice_s=reader.value(fields, "notice_seconds", count(86400), like.notice_s),
+        shape=reader.value(fields, "shape", amount(5.0, 0.2), like.shape),
+        away_sigma=reader.value(fields, "away_sigma", amount(5.0), like.away_sigma),
     )
 
 
@@ -92,7 +113,7 @@ def _nodes(
     reader: _Fleet, region: str, cluster: str, rack: str, parent: Any, fields: Mapping[str, Any]
 ) -> None:
     for kind, node in enumerate(reader.items(parent, fields, "nodes")):
-        inner = reader.fields(node, ("name", "count", "devices", "device_type", "cpus", "mem_gib"), "nodes")
+        inner = reader.fields(node, _NODE, "nodes")
         for needed in ("devices", "device_type"):
             if inner and needed not in inner:
                 reader.say(
@@ -112,6 +133,7 @@ def _nodes(
             rack=rack,
             cpus=reader.value(inner, "cpus", amount(), 0.0),
             mem_gib=reader.value(inner, "mem_gib", amount(), 0.0),
+            spot=reader.value(inner, "spot", yes_or_no, False),
         )
         width = len(str(many - 1))
         reader.nodes += [

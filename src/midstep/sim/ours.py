@@ -43,6 +43,8 @@ class Ours:
             self._join(node)
         for node in news.lost:
             scheduler.node_left(now_s, self._names[node])
+        for node in news.noticed:
+            scheduler.drain(self._names[node])
         cut = {str(job.index) for job, _ in news.cut}  # the core has stopped these already
         for job in news.arrived:
             ask = ask_of(job)
@@ -79,7 +81,13 @@ class Ours:
         if node.devices:
             self.scheduler.node_joined(
                 NodeShape(
-                    self._names[index], node.region, node.cluster, node.device_type, node.devices, node.rack
+                    self._names[index],
+                    node.region,
+                    node.cluster,
+                    node.device_type,
+                    node.devices,
+                    node.rack,
+                    node.spot,
                 )
             )
 
@@ -112,4 +120,5 @@ def ask_of(job: Job) -> Ask:
         milli=job.milli,
         device_types=job.device_types,
         or_basic=True,
+        spot_ok=job.spot_ok,
     )

@@ -42,8 +42,9 @@ class News:
     """What happened at one moment, in this order: jobs ended (the devices that they had are free now), nodes
     came ``back``, nodes failed (``lost``; both by the fleet's numbering), which ``cut`` jobs off: they wait
     again, and all devices that they had are free, but for those of lost nodes; jobs arrived. A node's devices
-    go and come as a whole: a lost one gives nothing until it is back. ``records``: of all jobs, by index; to
-    be read only."""
+    and come as a whole: a lost one gives nothing until it is back. Spot nodes that will be lost soon are
+    ``noticed``; who is told of that shall empty them now. ``records``: of all jobs, by index; to be read
+    only."""
 
     now_s: int
     ended: list[tuple[Job, Grant]]
@@ -52,6 +53,7 @@ class News:
     back: list[int] = field(default_factory=list[int])
     lost: list[int] = field(default_factory=list[int])
     cut: list[tuple[Job, Grant]] = field(default_factory=list[tuple[Job, Grant]])
+    noticed: list[int] = field(default_factory=list[int])
 
 
 @dataclass(frozen=True, slots=True)

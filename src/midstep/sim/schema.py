@@ -13,7 +13,18 @@ from midstep.sim.tables import Cell, Table
 from midstep.sim.trace import MILLI, Job, Trace, in_order
 
 REQUIRED = ("job_id", "submit_s", "duration_s", "gpus")
-OPTIONAL = ("gpu_type", "user", "group", "cluster", "status", "cpu", "mem_gib", "tier", "estimate_s")
+OPTIONAL = (
+    "gpu_type",
+    "user",
+    "group",
+    "cluster",
+    "status",
+    "cpu",
+    "mem_gib",
+    "tier",
+    "estimate_s",
+    "spot_ok",
+)
 SHOWN = 10  # problems
 YEARS_10_S, MANY_DEVICES = 10 * 366 * 86400, 1_000_000
 MANY_CPUS, MUCH_GIB = 10_000_000, 100_000_000
@@ -62,6 +73,7 @@ def read(table: Table, name: str) -> Trace:
     estimate = _whole(table, "estimate_s", problems, YEARS_10_S, required=False)
     cpus = _amounts(table, "cpu", problems, MANY_CPUS)
     memory = _amounts(table, "mem_gib", problems, MUCH_GIB)
+    spot_ok = [_yes(row, value, problems) for row, value in enumerate(_texts(table, "spot_ok"))]
     tiers = [_tier(row, value, problems) for row, value in enumerate(_texts(table, "tier"))]
     texts = {column: _texts(table, column) for column in ("user", "group", "cluster", "status", "gpu_type")}
     ids = _texts(table, "job_id")
@@ -84,6 +96,7 @@ def read(table: Table, name: str) -> Trace:
             mem_gib=memory[row],
             tier=tiers[row],
             estimate_s=estimate[row],
+            spot_ok=spot_ok[row],
         )
         for row in range(table.rows)
     ]
@@ -158,6 +171,14 @@ def _tier(row: int, text: str, problems: Problems) -> Tier:
     except ValueError:
         problems.add(row, "tier", f"expected one of {', '.join(Tier)}, got {text!r}")
         return Tier.STANDARD
+
+
+def _yes(row: int, text: str, problems: Problems) -> bool:
+    if text.lower() in ("", "0", "false", "no"):
+        return False
+    if text.lower() not in ("1", "true", "yes"):
+        problems.add(row, "spot_ok", f"expected yes or no, got {text!r}")
+    return True
 
 
 def _unique(ids: Sequence[str], clusters: Sequence[str], problems: Problems) -> None:

@@ -32,7 +32,7 @@ class Split:
             self._of(told, news, job).cut.append((job, grant))
         for job in news.arrived:
             self._of(told, news, job).arrived.append(job)
-        if news.back or news.lost:
+        if news.back or news.lost or news.noticed:
             self._tell_of_nodes(told, news)
         for name, wake_s in self._wakes.items():
             if wake_s <= news.now_s and name not in told:
@@ -54,6 +54,9 @@ class Split:
         for node in news.lost:
             if node in self._nodes:
                 self._part(told, news, self._nodes[node]).lost.append(node)
+        for node in news.noticed:
+            if node in self._nodes:
+                self._part(told, news, self._nodes[node]).noticed.append(node)
 
     def _of(self, told: dict[str, News], news: News, job: Job) -> News:
         return self._part(told, news, self._key(job))

@@ -37,6 +37,7 @@ class Job:
     mem_gib: float = 0.0
     tier: Tier = Tier.STANDARD
     estimate_s: int = 0  # what its user said; 0: nothing
+    spot_ok: bool = False  # its guarantee may stand on spot nodes
 
     @property
     def size(self) -> float:

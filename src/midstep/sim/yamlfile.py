@@ -109,6 +109,13 @@ def count(most: int) -> Callable[[Any], int]:
     return convert
 
 
+def yes_or_no(value: Any) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
+        return value
+    raise Wrong("true or false")
+
+
 def positive(value: Any) -> int:
     """A whole number from 1 on."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:

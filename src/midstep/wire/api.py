@@ -64,13 +64,13 @@ class Health:
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """A submission. ``command`` may be a launcher's: the service unwraps it. ``devices`` None: the launcher's
-    world size, or 1. ``ranks`` None: the launcher's world size, or ``devices``. ``from_snapshot``: a
-    snapshot, or a job (its newest one), to start from; command, environment, files and world size are then
-    its own.
+    world size, or 1; below 1: a part of a device, for one rank. ``ranks`` None: the launcher's world size, or
+    ``devices``. ``from_snapshot``: a snapshot, or a job (its newest one), to start from; command,
+    environment, files and world size are then its own.
     """
 
     command: tuple[str, ...] = ()
-    devices: int | None = None
+    devices: float | None = None
     ranks: int | None = None
     name: str = ""
     tier: Tier | None = None  # None: standard if that can be promised, else basic
@@ -166,7 +166,7 @@ class JobView:
     reason: str
     command: tuple[str, ...]
     world_size: int
-    devices: int
+    devices: int | float
     tier: Tier
     kind: JobKind
     epoch: int
@@ -182,13 +182,13 @@ class JobView:
     snapshot_bytes: int
     moves: tuple[MoveView, ...]
     stalls: tuple[Stall, ...]
-    devices_now: int = 0  # that it has; `devices` is what it was submitted with
-    devices_wanted: int = 0  # that it shall have: by the last resize, else `devices`
+    devices_now: int | float = 0  # that it has; `devices` is what it was submitted with
+    devices_wanted: int | float = 0  # that it shall have: by the last resize, else `devices`
     checkpoints: CheckpointView = CheckpointView()
     older_snapshot: str = ""  # used if `snapshot` is damaged
     priority: Priority = Priority.MEDIUM
     project: str = ""
-    min_devices: int = 1
+    min_devices: int | float = 1
     pinned: bool = False  # its user said how many devices: the scheduler does not change the number
     received: FractionView = field(default_factory=FractionView)
 
@@ -207,12 +207,13 @@ class LogView:
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """One device and the jobs on it."""
+    """One device and the jobs on it. ``parts``: how much of it each has that does not have all of it."""
 
     index: int
     device_type: str
     cpus: tuple[int, ...]
     jobs: tuple[str, ...]
+    parts: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class MetricsView:
     job_id: str
     name: str = ""
     state: str = ""
-    devices: int = 0
+    devices: int | float = 0
     world_size: int = 0
     at_s: float | None = None  # of the last reading
     steps: int = 0

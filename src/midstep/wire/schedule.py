@@ -53,8 +53,8 @@ class WhyView:
     job_id: str
     name: str
     state: str
-    devices_now: int
-    devices_wanted: int
+    devices_now: int | float
+    devices_wanted: int | float
     decisions: tuple[DecisionView, ...]
     would_run_if: tuple[str, ...] = ()
 
@@ -69,8 +69,8 @@ class QueueView:
     tier: Tier
     priority: Priority
     project: str
-    devices: int
-    min_devices: int
+    devices: int | float
+    min_devices: int | float
     since_s: float
     reason: str  # typed, as in DecisionView
     message: str
@@ -79,7 +79,7 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class QuotaRequest:
-    """What a project may count on. ``weight``: its share of what is left over, beside its siblings."""
+    """What a project may count on. ``weight``: its share of what nobody is due, beside its siblings."""
 
     devices: int
     weight: float = 1.0
@@ -88,14 +88,15 @@ class QuotaRequest:
 @dataclass(frozen=True, slots=True)
 class QuotaView:
     """A project, its own quota (None: none was set), and what its jobs have and wait for, sub-projects
-    included."""
+    included. ``fair``: its fair share now, by its weight; None: it wants nothing, or there are no quotas."""
 
     project: str
     devices: int | None
     weight: float
-    used: int
-    waiting: int  # devices that its queued jobs ask for
-    borrowed: int = 0  # used beyond the quota, while nobody else has need of it
+    used: int | float
+    waiting: int | float  # devices that its queued jobs ask for
+    borrowed: int | float = 0  # used beyond the quota, while nobody else has need of it
+    fair: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

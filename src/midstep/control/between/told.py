@@ -73,7 +73,8 @@ class Teller:
                 sums = found.setdefault((node.region, node.cluster, kind), [0, 0, 0])
                 sums[0], sums[1] = sums[0] + len(free), sums[1] + sum(free)
                 sums[2] = max(sums[2], len(free))
-        waiting = sum(record.spec.devices for record in self._service.records.values() if record.waits)
+        specs = [record.spec for record in self._service.records.values() if record.waits]
+        waiting = sum(spec.amount(spec.devices) for spec in specs)
         for names, (size, free, largest) in found.items():
             yield ClusterTold(*names, size, free, largest, 0.0, 0.0, float(waiting))
 
@@ -106,7 +107,7 @@ def _waiter(record: JobRecord, wanted: Ask, now_s: float, stranded: bool) -> Wai
         wanted.device_types,
         record.snapshot.region if record.snapshot else "",
         record.snapshot_bytes,
-        float(wanted.devices) if record.spec.tier.guarantee else 0.0,
+        float(record.spec.amount(wanted.devices)) if record.spec.tier.guarantee else 0.0,
         wanted.spot_ok,
         now_s - record.queued_s,
         stranded,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from midstep.control.scheduling.draining import failed_move
 from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import Node
-from midstep.model.job import JobSpec, Placement
+from midstep.model.job import MILLI, JobSpec, Placement
 from midstep.model.lifecycle import Stage
 from midstep.policy.asks import Ask, Grant, NodeShape
 
@@ -49,6 +49,7 @@ def ask_of_spec(spec: JobSpec, job_id: str, *, or_basic: bool) -> Ask:
         priority=spec.priority,
         project=spec.project,
         least=spec.least,
+        milli=spec.milli,
         device_types=(spec.device_type,) if spec.device_type else (),
         region=spec.region or "",
         or_basic=or_basic,
@@ -74,6 +75,7 @@ def ask(record: JobRecord, now_s: float) -> Ask | None:
         priority=spec.priority,
         project=spec.project,
         least=spec.least if record.asked is None else number,
+        milli=spec.milli,
         device_types=(spec.device_type,) if spec.device_type else (),
         region=here or "",
         may_move=movable,
@@ -111,10 +113,10 @@ def counts(placement: Placement) -> Counts:
     }
 
 
-def grant_of(devices: Counts) -> Grant:
+def grant_of(devices: Counts, milli: int = MILLI, slot: int = -1) -> Grant:
     """For the scheduler."""
     names = sorted(devices)
-    return Grant(tuple(names), tuple(devices[name] for name in names))
+    return Grant(tuple(names), tuple(devices[name] for name in names), milli, slot)
 
 
 def counts_of(grant: Grant) -> Counts:

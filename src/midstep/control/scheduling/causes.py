@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Placed:
     """It has the devices that it waited for."""
 
-    devices: int
+    devices: int | float
     nodes: tuple[str, ...]
     region: str
 
@@ -22,7 +22,7 @@ class Placed:
 class Coming:
     """Others are freeing devices for it."""
 
-    devices: int
+    devices: int | float
     nodes: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -94,6 +94,8 @@ class TiedToNode:
         return f"it was submitted for node {self.node} (`midstep migrate` it, or cancel it)"
 
 
-def counted(devices: int) -> str:
+def counted(devices: int | float) -> str:
     """A number of devices in words."""
+    if 0 < devices < 1:
+        return f"{devices:g} of a device"
     return "1 device" if devices == 1 else f"{devices} devices"

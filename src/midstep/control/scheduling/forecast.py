@@ -12,6 +12,7 @@ from midstep.control.scheduling.asking import counts_of
 from midstep.control.scheduling.cordons import Drain
 from midstep.control.scheduling.decisions import code_of
 from midstep.control.scheduling.draining import leaving
+from midstep.control.scheduling.parts import amount_of
 from midstep.control.scheduling.pilot import Pilot, World, in_words, name_of
 from midstep.control.scheduling.planner import Planner
 from midstep.control.scheduling.scheduler import want_of_spec
@@ -49,7 +50,8 @@ def of_submission(planner: Planner, spec: JobSpec, tier: Tier | None) -> PlanVie
     answer = planner.find(want_of_spec(spec))
     if isinstance(answer, Start):
         nodes = tuple(place.node for place in answer.placement.nodes)
-        where = causes.Placed(answer.placement.devices, nodes, answer.placement.region)
+        devices = spec.amount(answer.placement.devices)
+        where = causes.Placed(devices, nodes, answer.placement.region)
         begin = StepView(NEW, spec.name, "start", code_of(where), str(where))
         return PlanView(True, f"it would start now with {where}", (begin,), spec.tier)
     wait = StepView(NEW, spec.name, "wait", code_of(answer), str(answer))
@@ -93,8 +95,7 @@ def _view(
         why = reason or pilot.scheduler.why(NEW)
         wait = StepView(NEW, spec.name, "wait", code_of(why), str(why))
         return PlanView(False, f"it would wait: it {why}", (wait, *steps), spec.tier)
-    devices = counts_of(start.grant)
-    where = causes.Placed(sum(devices.values()), tuple(devices), "")
+    where = causes.Placed(amount_of(start.grant), tuple(counts_of(start.grant)), "")
     others = [action for action in actions if action.job_id != NEW]
     after = ""
     if others:

@@ -3,7 +3,8 @@
 A job is owed devices while its user wants it to run: as many as it asks for (its last resize by hand, else
 what it was submitted with). Suspended by its user it is owed nothing. It receives the devices that it has
 while it runs: not while it waits, is suspended, moved or restored; and what is lost with its processes was
-not received either. Ranks that share a device receive that one device.
+not received either. Ranks that share a device receive that one device; a job that shares one with others
+receives its part.
 """
 
 from __future__ import annotations
@@ -122,9 +123,10 @@ def rates_of(record: JobRecord) -> Rates:
     """What a job is owed and receives as it is now."""
     moves = record.intent in (Intent.RUN, Intent.MIGRATE) or record.parts
     wanted = moves and record.stage not in _UNOWED
-    owed = record.spec.devices if record.asked is None else record.asked
+    owed = record.spec.amount(record.spec.devices if record.asked is None else record.asked)
     runs = record.stage is Stage.RUNNING and not record.unreachable
-    return Rates(float(owed) if wanted else 0.0, float(record.devices) if runs and wanted else 0.0)
+    has = record.spec.amount(record.devices)
+    return Rates(float(owed) if wanted else 0.0, float(has) if runs and wanted else 0.0)
 
 
 def lost_since_s(before: JobRecord | None, after: JobRecord) -> float | None:

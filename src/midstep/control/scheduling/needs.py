@@ -86,7 +86,7 @@ def _nodes(want: Want, fleet: Picture, cordoned: tuple[str, ...]) -> list[str]:
             found.append(f"node {name} were uncordoned (`midstep uncordon {name}`)")
     for node in fleet.down:
         down = tuple(other for other in fleet.down if other.name != node.name)
-        if _fits(Picture((*fleet.nodes, node), fleet.used, down), want):
+        if _fits(replace(fleet, nodes=(*fleet.nodes, node), down=down), want):
             found.append(f"node {node.name} were connected again")
     return found
 
@@ -105,5 +105,6 @@ def _jobs(want: Want, others: list[JobRecord], nodes: Mapping[str, NodeStatus]) 
         return [f"job {' or '.join(found[:_SHOWN])}{more} ended or were suspended"]
     empty = picture([], nodes)
     if holders and _fits(empty, want):
-        return [f"{counted(want.spec.devices)} were free together: several jobs have to end"]
+        devices = counted(want.spec.amount(want.spec.devices))
+        return [f"{devices} were free together: several jobs have to end"]
     return []

@@ -51,15 +51,17 @@ class Office:
             record.job_id,
             record.spec.name,
             record.shown.value,
-            record.devices,
-            record.wanted,
+            record.spec.amount(record.devices),
+            record.spec.amount(record.wanted),
             tuple(region.notebook.read(record.job_id)),
             would_run_if(record, records.values(), region.fleet.nodes, cordoned),
         )
 
     def quotas(self) -> list[QuotaView]:
         """All projects."""
-        return quotas.views(self._region.quotas.all, self._service.records.values())
+        usage = self._region.planner.pilot.scheduler.usage()
+        fair = {one.project: one.fair for one in usage if one.fair is not None}
+        return quotas.views(self._region.quotas.all, self._service.records.values(), fair)
 
     def set_quota(self, project: str, request: QuotaRequest) -> QuotaView:
         """Let a project count on so many devices."""
@@ -135,8 +137,8 @@ class Office:
             spec.tier,
             spec.priority,
             spec.project,
-            record.spec.devices if record.asked is None else record.asked,
-            spec.least if record.asked is None else record.asked,
+            spec.amount(spec.devices if record.asked is None else record.asked),
+            spec.amount(spec.least if record.asked is None else record.asked),
             record.queued_s,
             last.reason if last is not None and last.action in ("wait", "suspend") else "",
             record.waiting,

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from midstep.control.scheduling.asking import Counts, ask, ask_of_spec, counts_of, grant_of, has, shapes
+from midstep.control.scheduling.causes import counted
 from midstep.control.scheduling.draining import nodes_with
+from midstep.control.scheduling.parts import amount_of, beside, slot_of
 from midstep.control.scheduling.quotas import Quota
 from midstep.engine.record import JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import JobSpec
 from midstep.model.lifecycle import JobState, Stage
 from midstep.policy import asks
-from midstep.policy.plan import Action, Admission, Plan, Start, Suspend
+from midstep.policy.plan import Action, Admission, Plan, Resize, Start, Suspend
 from midstep.policy.scheduler import Scheduler
 from midstep.wire.metrics import SizeView
 
@@ -48,6 +50,7 @@ class Pilot:
         self.scheduler = Scheduler(settings)
         self.todo: dict[str, Action] = {}
         self._nodes: dict[str, tuple[asks.NodeShape, ...]] = {}
+        self._records: Mapping[str, JobRecord] = {}
         self._closed: set[str] = set()
         self._asks: dict[str, asks.Ask] = {}
         self._believed: dict[str, Counts | None] = {}
@@ -74,10 +77,11 @@ class Pilot:
         """Bring the scheduler up to date."""
         for name, quota in world.quotas.items():
             if self._quotas.get(name) != quota:
-                self.scheduler.quota(name, asks.Quota(quota.devices))
+                self.scheduler.quota(name, asks.Quota(quota.devices, weight=quota.weight))
         for name in self._quotas.keys() - world.quotas.keys():
             self.scheduler.quota(name, None)
         self._quotas = dict(world.quotas)
+        self._records = world.records
         busy = {name for record in world.records.values() for name in nodes_with(record)}
         for name, status in sorted(world.nodes.items()):
             self._tell_node(world, name, status, name in busy)
@@ -167,6 +171,13 @@ class Pilot:
         if job_id not in self.todo and has(record) != self._believed[job_id]:
             self._observe(world.now_s, record)
 
+    def beside(self, action: Start | Resize) -> tuple[str, ...] | None:
+        """With whom a job is to share a device; None: it has whole ones."""
+        grant = action.grant
+        if grant.slot < 0:
+            return None
+        return beside(self.scheduler, grant.nodes[0], action.job_id, grant.slot)
+
     def _submit(self, now_s: float, wanted: asks.Ask) -> bool:
         """Whether the scheduler takes it."""
         tier = self.scheduler.submit(now_s, wanted).tier
@@ -190,7 +201,11 @@ class Pilot:
         if record.job_id not in self._asks:
             return
         devices = has(record)
-        self.scheduler.observed(now_s, record.job_id, grant_of(devices) if devices else None)
+        grant = None
+        if devices:
+            slot = slot_of(self.scheduler, self._records, next(iter(devices)), record)
+            grant = grant_of(devices, record.spec.milli, slot)
+        self.scheduler.observed(now_s, record.job_id, grant)
         self._believed[record.job_id] = devices
 
     def _forget(self, job_id: str) -> None:
@@ -232,10 +247,7 @@ def in_words(action: Action) -> str:
     """An action and why."""
     if isinstance(action, Suspend):
         return str(action.cause)
-    devices = counts_of(action.grant)
-    total = sum(devices.values())
-    where = ", ".join(devices)
-    return f"{total} device{'' if total == 1 else 's'} on {where}: {action.cause}"
+    return f"{counted(amount_of(action.grant))} on {', '.join(counts_of(action.grant))}: {action.cause}"
 
 
 def name_of(action: Action) -> str:

@@ -166,7 +166,7 @@ class Planner:
     def _start(self, start: Start) -> None:
         record, placement = self._service.records[start.job_id], start.placement
         nodes = tuple(place.node for place in placement.nodes)
-        cause = causes.Placed(placement.devices, nodes, placement.region)
+        cause = causes.Placed(record.spec.amount(placement.devices), nodes, placement.region)
         action = "start" if record.waits else "resize" if record.would_resize else "migrate"
         event = Placed(placement, start.seen, start.in_place, start.carries)
         self.apply(record, event, Decision.of(action, cause))

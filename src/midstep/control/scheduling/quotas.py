@@ -22,7 +22,7 @@ _MAX_NAME, _MAX_DEVICES, _MAX_WEIGHT = 200, 10_000_000, 1e6
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """``weight``: the project's share of what is left over, beside its siblings."""
+    """``weight``: the project's share of what nobody is due, beside its siblings."""
 
     devices: int
     weight: float = 1.0
@@ -88,23 +88,29 @@ def parents(project: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def views(quotas: Mapping[str, Quota], records: Iterable[JobRecord]) -> list[QuotaView]:
-    """All projects that have a quota or a living job, each before its sub-projects."""
-    used: dict[str, int] = {}
-    waiting: dict[str, int] = {}
+def views(
+    quotas: Mapping[str, Quota], records: Iterable[JobRecord], fair: Mapping[str, float]
+) -> list[QuotaView]:
+    """All projects that have a quota or a living job, each before its sub-projects. ``fair``: fair shares,
+    where there are any."""
+    used: dict[str, int | float] = {}
+    waiting: dict[str, int | float] = {}
     for record in records:
         if record.stage is Stage.OVER or not record.spec.project:
             continue
         for name in (record.spec.project, *parents(record.spec.project)):
-            used[name] = used.get(name, 0) + record.devices
-            waiting[name] = waiting.get(name, 0) + (record.wanted if record.waits else 0)
+            used[name] = used.get(name, 0) + record.spec.amount(record.devices)
+            waits_for = record.spec.amount(record.wanted) if record.waits else 0
+            waiting[name] = waiting.get(name, 0) + waits_for
     return [
-        _view(name, quotas.get(name), used.get(name, 0), waiting.get(name, 0))
+        _view(name, quotas.get(name), used.get(name, 0), waiting.get(name, 0), fair.get(name))
         for name in sorted({*quotas, *used}, key=lambda name: name.split("/"))
     ]
 
 
-def _view(name: str, quota: Quota | None, used: int, waiting: int) -> QuotaView:
+def _view(
+    name: str, quota: Quota | None, used: int | float, waiting: int | float, fair: float | None
+) -> QuotaView:
     if quota is None:
-        return QuotaView(name, None, 1.0, used, waiting)
-    return QuotaView(name, quota.devices, quota.weight, used, waiting, max(0, used - quota.devices))
+        return QuotaView(name, None, 1.0, used, waiting, fair=fair)
+    return QuotaView(name, quota.devices, quota.weight, used, waiting, max(0, used - quota.devices), fair)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from midstep.engine.check import users_of_devices
 from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import NodeStatus
-from midstep.model.job import JobSpec
+from midstep.model.job import MILLI, JobSpec
 from midstep.model.lifecycle import Stage
 from midstep.model.tiers import Priority, Tier
 from midstep.policy.picture import Picture, Want
@@ -27,10 +27,13 @@ def turn(record: JobRecord) -> tuple[int, int, float, str]:
 def picture(records: Iterable[JobRecord], nodes: Mapping[str, NodeStatus]) -> Picture:
     """The fleet as it is now."""
     statuses = [status for _, status in sorted(nodes.items())]
+    users = users_of_devices(records)
+    shared = {key: jobs for key, jobs in users.items() if MILLI not in jobs.values()}
     return Picture(
         nodes=tuple(status.node for status in statuses if status.connected),
-        used={key: users[0] for key, users in users_of_devices(records).items()},
+        used={key: next(iter(jobs)) for key, jobs in users.items() if key not in shared},
         down=tuple(status.node for status in statuses if not status.connected),
+        shared=shared,
     )
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from midstep.control.scheduling import causes
 from midstep.control.scheduling.asking import counts_of, has
 from midstep.control.scheduling.decisions import Decision
+from midstep.control.scheduling.parts import amount_of
 from midstep.control.scheduling.pilot import in_words, name_of, quiet
 from midstep.control.scheduling.scheduler import want_now, want_sized
 from midstep.engine.events import MigrateAsked, Placed, Preempted
 from midstep.engine.record import JobRecord
 from midstep.policy import picture
 from midstep.policy.plan import Action, Resize, Start, Suspend
-from midstep.policy.reasons import NoCapacity, NoRoomForHome
+from midstep.policy.reasons import NoCapacity, NoPart, NoRoomForHome
 
 if TYPE_CHECKING:
     from midstep.control.scheduling.planner import Planner
@@ -99,7 +100,8 @@ class Steering:
     def _place(self, now_s: float, record: JobRecord, action: Start | Resize, want: picture.Want) -> None:
         """Within the nodes that the plan names."""
         planner, wanted = self._planner, counts_of(action.grant)
-        want = replace(want, spec=replace(want.spec, devices=action.grant.devices), node=None)
+        spec = replace(want.spec, devices=action.grant.devices)
+        want = replace(want, spec=spec, node=None, beside=planner.pilot.beside(action))
         if isinstance(action, Start):
             region = planner.region_of(next(iter(wanted)))
             want = replace(want, region=region, homes=planner.homes(want, region, set(wanted)))
@@ -110,7 +112,7 @@ class Steering:
             self._apply(now_s, record, action, event)
         elif self._may_come(now_s, record, answer):
             if isinstance(action, Start):
-                planner.wait(record.job_id, causes.Coming(action.grant.devices, tuple(wanted)))
+                planner.wait(record.job_id, causes.Coming(amount_of(action.grant), tuple(wanted)))
         else:
             planner.pilot.failed(now_s, record, rests=isinstance(action, Start))
             if isinstance(action, Start):
@@ -118,7 +120,7 @@ class Steering:
 
     def _may_come(self, now_s: float, record: JobRecord, reason: object) -> bool:
         """Others are still leaving the devices that it is to have."""
-        full = isinstance(reason, NoCapacity | NoRoomForHome)
+        full = isinstance(reason, NoCapacity | NoPart | NoRoomForHome)
         under_way = not quiet(self._planner.records.values())
         return full and under_way and not self._planner.pilot.overdue(now_s, record.job_id)
 

@@ -9,6 +9,7 @@ from midstep.control.admission import check_numbers, check_possible, standing
 from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.lookup import find
+from midstep.control.sizes import check_part, sized, type_of
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.events import Origin
 from midstep.engine.record import JobRecord
@@ -43,8 +44,11 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
     if request.ranks not in (None, world):
         detail = f"{ref.snapshot_id} is of a job of {world} ranks, and its world size cannot change"
         raise invalid("ranks", detail, f"leave it out; --devices may be 1 to {world}: ranks share them")
-    devices = request.devices or min(world, source.spec.devices)
+    whole, milli = sized(request.devices)
+    devices = whole or min(world, source.spec.devices)
+    milli = source.spec.milli if whole is None else milli
     check_numbers(request, world, devices)
+    check_part(milli, world)
     if devices > max(world, source.spec.devices):
         detail = f"{devices} devices for {world} ranks"
         raise invalid(
@@ -56,11 +60,12 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
         devices=devices,
         tier=request.tier or Tier.STANDARD,
         kind=request.kind,
-        device_type=request.device_type,
+        device_type=type_of(milli, request.device_type, fleet),
         region=request.region,
         node=request.node,
         retries=request.retries,
         checkpoints=request.checkpoints,
+        milli=milli,
         **standing(request, world, devices),
     )
     want = Want("", spec, 0.0, homes=source.homes, node=spec.node, region=spec.region, restores=True)
