@@ -123,12 +123,27 @@ def test_the_scheduler_packs_them() -> None:
     assert slot(world, "c") == slot(world, "b")
 
 
-def test_a_promise_for_a_part_counts_as_that() -> None:
-    world = World(nodes=1, devices=1)
+def test_a_promise_for_a_part_counts_as_one_of_so_many_that_fit_together() -> None:
+    world = World(nodes=1, devices=2)
     assert world.submit("a", milli=600, tier=PREMIUM).tier is PREMIUM
-    assert world.submit("b", milli=500, tier=PREMIUM).tier is None
-    assert world.submit("c", milli=400, tier=PREMIUM).tier is PREMIUM
-    assert world.has("a") and world.has("c")
+    assert world.submit("b", milli=600, tier=PREMIUM).tier is PREMIUM
+    assert world.submit("c", milli=600, tier=PREMIUM).tier is None, "it would never run beside the others"
+    world.ends("a")
+    assert world.submit("d", milli=400, tier=PREMIUM).tier is PREMIUM
+    assert world.submit("e", milli=500, tier=PREMIUM).tier is PREMIUM
+    assert world.submit("f", milli=100, tier=PREMIUM).tier is None
+    assert world.submit("g", milli=100, tier=BASIC).tier is BASIC
+    assert all(map(world.has, "bdeg"))
+
+
+@given(st.lists(st.sampled_from([1000, 900, 600, 500, 400, 300, 250, 200, 100]), max_size=16))
+def test_what_is_promised_runs(sizes: list[int]) -> None:
+    world = World(nodes=2, devices=2)
+    names = [str(number) for number in range(len(sizes))]
+    tiers = [world.submit(name, milli=milli, tier=PREMIUM).tier for name, milli in zip(names, sizes)]
+    promised = [name for name, tier in zip(names, tiers) if tier is PREMIUM]
+    world.later(300)
+    assert [name for name in promised if not world.has(name)] == []
 
 
 def test_what_runs_already_is_adopted_where_it_is() -> None:

@@ -89,7 +89,8 @@ class Teller:
             wanted = ask(record, now_s) if _may_leave(record) else None
             if wanted is not None and not wanted.region:  # else it was submitted to be here
                 stranded = scheduler.routing.too_large(wanted) is not None
-                found.append(_waiter(record, wanted, now_s, stranded))
+                guaranteed = scheduler.routing.commitment(wanted, record.spec.tier)
+                found.append(_waiter(record, wanted, now_s, guaranteed, stranded))
         found.sort(key=lambda one: (order.get(one.job_id, len(order)), one.job_id))
         yield from found[:MOST_WAITING]
 
@@ -98,7 +99,9 @@ def _may_leave(record: JobRecord) -> bool:
     return record.waits and record.stage is Stage.WAITING and record.parting is None
 
 
-def _waiter(record: JobRecord, wanted: Ask, now_s: float, stranded: bool) -> WaiterTold:
+def _waiter(
+    record: JobRecord, wanted: Ask, now_s: float, guaranteed: float, stranded: bool
+) -> WaiterTold:
     return WaiterTold(
         record.job_id,
         wanted.devices,
@@ -107,7 +110,7 @@ def _waiter(record: JobRecord, wanted: Ask, now_s: float, stranded: bool) -> Wai
         wanted.device_types,
         record.snapshot.region if record.snapshot else "",
         record.snapshot_bytes,
-        float(record.spec.amount(wanted.devices)) if record.spec.tier.guarantee else 0.0,
+        guaranteed,
         wanted.spot_ok,
         now_s - record.queued_s,
         stranded,
