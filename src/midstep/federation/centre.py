@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from midstep.federation.members import Member, Members
 from midstep.federation.quotas import Quotas
 from midstep.federation.reception import Reception
 
+LOG = logging.getLogger("midstep.federation")
 PATIENCE_S = 5.0
 
 
@@ -99,9 +101,19 @@ class Centre:
         os.close(self.lock)
 
     async def _run(self) -> None:
-        """After every word from a region."""
-        while True:
-            await self.members.news.wait()
-            self.members.news.clear()
-            self.handovers.tend()
+        """After every word from a region. One that hangs must not hold up the others: what is asked of them
+        is asked beside this."""
+        async with asyncio.TaskGroup() as group:
+            acting: asyncio.Task[None] | None = None
+            while True:
+                await self.members.news.wait()
+                self.members.news.clear()
+                self.handovers.tend()
+                if acting is None or acting.done():
+                    acting = group.create_task(self._act())
+
+    async def _act(self) -> None:
+        try:
             await self.balance.act()
+        except Exception as error:  # a mistake of ours must not stop what is on its way
+            LOG.error("sending jobs failed: %s", error, exc_info=error)

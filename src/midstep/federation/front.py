@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from midstep.control.errors import Rejected
 from midstep.env import Clock
 from midstep.federation.directory import Directory, Place
-from midstep.federation.members import Member, Members
+from midstep.federation.members import LIST_TIMEOUT_S, Member, Members
 from midstep.federation.reception import Reception
 from midstep.model.lifecycle import JobState
 from midstep.model.tiers import Priority, Tier
@@ -242,7 +242,7 @@ class Front:
 
         async def one(member: Member) -> Any:
             try:
-                return await member.ask("GET", path, kind, **more)
+                return await member.ask("GET", path, kind, timeout=LIST_TIMEOUT_S, **more)
             except Rejected as error:
                 if error.problem.code != "region_cut_off":
                     raise

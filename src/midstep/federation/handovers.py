@@ -48,6 +48,8 @@ class Handovers:
                 await self._pass_on(member, job)
         except Rejected as error:  # again at the next round
             LOG.info("job %s: %s", job.job_id, error)
+        except Exception as error:  # of this job alone
+            LOG.error("job %s: %s", job.job_id, error, exc_info=error)
         finally:
             self._busy.discard((member.name, job.job_id))
 

@@ -19,7 +19,7 @@ from midstep.wire.between import ClusterTold, JobTold, RegionTold
 
 T = TypeVar("T")
 TELL_EVERY_S = 0.5
-LIST_EVERY_S = 10.0
+LIST_EVERY_S, LIST_TIMEOUT_S = 10.0, 5.0
 _MANY = 5000  # of more jobs only those are known that somebody listed
 PATIENCE_S = 10.0  # a controller that is only being started again is waited for
 _RETRY_S = 0.2
@@ -63,7 +63,7 @@ class Member:
 
     async def _list(self) -> None:
         """What is shown of its jobs should it be cut off."""
-        with suppress(Rejected):
+        with suppress(Rejected, ValidationError):
             self.views = await self.ask("GET", "/v1/jobs", list[JobView])
 
     async def refresh(self) -> None:
@@ -92,7 +92,10 @@ class Member:
         return _adapter(kind).validate_json(response.content) if kind is not None else None
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One request; tried again for a while if it did not get there at all."""
+        """One request; tried again for a while if it did not get there at all. One that has been silent for
+        longer is not waited for."""
+        if not self._may_be_back():
+            raise cut_off(self.name, TimeoutError("it does not answer"))
         while True:
             try:
                 response = await self._http.request(method, path, **more)
@@ -111,6 +114,8 @@ class Member:
         self, method: str, path: str, **more: Any
     ) -> tuple[Mapping[str, str], AsyncIterator[bytes]]:
         """One request whose answer is passed on as it comes: its headers, its body."""
+        if not self._may_be_back():
+            raise cut_off(self.name, TimeoutError("it does not answer"))
         stack = AsyncExitStack()
         try:
             response = await stack.enter_async_context(self._http.stream(method, path, **more))
