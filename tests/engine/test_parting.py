@@ -30,7 +30,7 @@ from midstep.engine.events import (
 )
 from midstep.engine.parting import ready
 from midstep.engine.passport import Passport, passport_of
-from midstep.engine.record import Intent, JobRecord
+from midstep.engine.record import Intent, JobRecord, Leftover, Target
 from midstep.engine.step import step
 from midstep.model.job import JobSpec
 from midstep.model.lifecycle import JobState, Stage
@@ -41,6 +41,8 @@ from tests.engine.play import Play, placement
 def gone(play: Play) -> Play:
     """It leaves while it runs, and stands still."""
     play.happens(LeaveAsked("west"))
+    assert play.record.stage is Stage.RUNNING, "until devices are free there"
+    play.happens(Copied())
     assert play.record.shown is JobState.MIGRATING and play.record.stage is Stage.DUMPING
     return play.all(Phase.DUMPED).commits().all(Phase.GONE)
 
@@ -88,12 +90,44 @@ def test_its_user_may_call_it_off_until_it_is_handed_over() -> None:
         assert refused.value.code == "is_elsewhere"
 
 
-def test_one_that_its_user_suspended_stays_so() -> None:
+def test_one_that_its_user_suspended_runs_there() -> None:
+    """As a migration within one controller resumes it; and nobody sends it elsewhere until it does."""
     play = Play().runs("a").happens(SuspendAsked()).all(Phase.DUMPED).commits().all(Phase.GONE)
     play.happens(LeaveAsked("west"))
+    assert ready(play.record), "it stands still already"
     there = taken(passport(play))
-    assert there.shown is JobState.SUSPENDED and not there.waits
-    assert [move.kind for move in there.moves] == ["suspend", "migrate"]
+    assert there.waits and there.target == Target(region="west")
+
+
+def test_the_scheduler_leaves_it_free_to_go_on() -> None:
+    play = Play().happens(LeaveAsked("west", why="devices are free there"))
+    assert ready(play.record)
+    there = taken(passport(play))
+    assert there.waits and there.target is None and there.queued_s == 5000.0
+
+
+def test_what_has_still_to_be_confirmed_to_be_gone_is_not_forgotten() -> None:
+    play = gone(Play().runs("a"))
+    given = passport(play)
+    left = Leftover(placement("z").nodes[0], 1)
+    before = replace(play.record, leftovers={"z": left})
+    back = replace(passport_of_running(taken(given)), came_from="west", to="east")
+    assert taken(back, before).leftovers == {"z": left}
+
+
+def test_where_nobody_answers_it_is_tried_again() -> None:
+    """Its snapshot is in the other region, which is cut off while it is restored."""
+    play = gone(Play().runs("a"))
+    play.record = taken(passport(play))
+    play.placed("c", region="west")
+    for _ in range(10):
+        if play.record.stage is Stage.HOLDING:
+            play.fails("c", "transfer", Fault.TRANSIENT, intact=False)
+        else:
+            play.all(Phase.GONE)
+        if play.record.stage is Stage.WAITING:
+            break
+    assert play.record.stage is Stage.WAITING and play.record.waits
 
 
 def test_it_is_copied_ahead_while_it_runs() -> None:
@@ -105,12 +139,14 @@ def test_it_is_copied_ahead_while_it_runs() -> None:
     assert [(move.kind, move.nbytes) for move in play.record.moves] == [("copy-ahead", 1000)]
     play.happens(Copied(2, 1000))  # said again
     assert len(play.record.moves) == 1
+    plain = Play().runs("a").happens(LeaveAsked("west")).happens(Copied())
+    assert plain.record.moves == (), "nothing was copied"
     off = Play().runs("a").happens(LeaveAsked("west", ahead=True)).happens(ResumeAsked())
     assert off.record.parting is None and off.record.stage is Stage.RUNNING
 
 
 def test_a_cut_that_fails_calls_it_off() -> None:
-    play = Play().runs("a").happens(LeaveAsked("west"))
+    play = Play().runs("a").happens(LeaveAsked("west")).happens(Copied())
     play.fails("a", "dump", Fault.JOB_STATE, intact=True)
     assert play.record.parting is None and play.record.intent is Intent.RUN
 
@@ -118,11 +154,13 @@ def test_a_cut_that_fails_calls_it_off() -> None:
 def test_what_is_refused_comes_back() -> None:
     play = gone(Play().runs("a"))
     passport(play)
-    play.happens(TurnedBack("too large"))
+    play.happens(TurnedBack("too large", 1))
     assert play.record.waits and play.record.moves[-1].message == "too large" and not play.record.away
-    play.happens(TurnedBack("too large"))
     again = passport(play.happens(LeaveAsked("west")))
-    assert again.hops == 2, "the refusal was of the first passport"
+    assert again.hops == 2
+    play.happens(TurnedBack("too large", 1))
+    play.happens(NotNeeded(1))
+    assert play.record.away and play.record.stage is Stage.WAITING, "both were said of the first passport"
 
 
 def test_what_is_left_behind_goes_when_nobody_reads_it() -> None:
@@ -131,7 +169,7 @@ def test_what_is_left_behind_goes_when_nobody_reads_it() -> None:
     snapshot = play.record.snapshot
     assert snapshot is not None
     play.effects.clear()
-    play.happens(NotNeeded())
+    play.happens(NotNeeded(1))
     assert play.record.stage is Stage.OVER and DeleteSnapshot(snapshot.snapshot_id) in play.effects
     there = taken(given)
     back = replace(passport_of_running(there), came_from="west", to="east")
@@ -145,7 +183,7 @@ def passport_of_running(record: JobRecord) -> Passport:
     play = Play()
     play.record = record
     play.placed("c", region="west").all(Phase.HELD).all(Phase.RUNNING).happens(LeaveAsked("east"))
-    play.all(Phase.DUMPED).commits().all(Phase.GONE)
+    play.happens(Copied()).all(Phase.DUMPED).commits().all(Phase.GONE)
     return passport(play)
 
 
@@ -172,7 +210,7 @@ class TwoControllers(RuleBasedStateMachine):
         self.records = {EAST: step(None, Submitted("j", spec), 0.0).record}
         self.refused: dict[str, int] = {}
         self.sent: list[Passport] = []
-        self.over = False
+        self.said: list[tuple[str, Event]] = []  # to a giver: it may come late, twice, or not at all
 
     def happens(self, where: str, event: Event) -> None:
         before = self.records.get(where)
@@ -186,12 +224,15 @@ class TwoControllers(RuleBasedStateMachine):
             check_step(before, stepped.record)
         self.records[where] = stepped.record
 
-    @rule(where=st.sampled_from([EAST, WEST]))
-    def asked_to_leave(self, where: str) -> None:
+    @rule(where=st.sampled_from([EAST, WEST]), why=st.sampled_from(["", "it waits"]))
+    def asked_to_leave(self, where: str, why: str) -> None:
         if where in self.records:
-            self.happens(where, LeaveAsked(OTHER[where]))
+            self.happens(where, LeaveAsked(OTHER[where], why=why))
 
-    @rule(where=st.sampled_from([EAST, WEST]), event=st.sampled_from([ResumeAsked(), SuspendAsked()]))
+    @rule(
+        where=st.sampled_from([EAST, WEST]),
+        event=st.sampled_from([ResumeAsked(), SuspendAsked(), Copied()]),
+    )
     def asked(self, where: str, event: Event) -> None:
         if where in self.records:
             self.happens(where, event)
@@ -213,8 +254,8 @@ class TwoControllers(RuleBasedStateMachine):
             self.sent.append(passport_of(record, where, record.parting))
 
     @precondition(lambda self: self.sent)
-    @rule(number=st.integers(0, 20), refuses=st.booleans(), heard=st.booleans())
-    def delivered(self, number: int, refuses: bool, heard: bool) -> None:
+    @rule(number=st.integers(0, 20), refuses=st.booleans())
+    def delivered(self, number: int, refuses: bool) -> None:
         """As `control/between/passports.py` takes it."""
         given = self.sent[number % len(self.sent)]
         known = self.records.get(given.to)
@@ -223,17 +264,21 @@ class TwoControllers(RuleBasedStateMachine):
         refuses = refuses or (known is not None and not known.away)
         if self.refused.get(given.to, 0) >= given.hops or refuses:
             self.refused[given.to] = max(given.hops, self.refused.get(given.to, 0))
-            giver = self.records[given.came_from]
-            if heard and giver.hops == given.hops:
-                self.happens(given.came_from, TurnedBack("no"))
+            self.said.append((given.came_from, TurnedBack("no", given.hops)))
             return
         self.happens(given.to, Arrived(given))
 
+    @precondition(lambda self: self.said)
+    @rule(number=st.integers(0, 20))
+    def heard(self, number: int) -> None:
+        self.happens(*self.said[number % len(self.said)])
+
     @rule(where=st.sampled_from([EAST, WEST]))
     def not_needed(self, where: str) -> None:
+        """As the global controller says it of a job whose owner answers."""
         owner = [name for name, record in self.records.items() if not record.away]
         if where in self.records and owner and owner != [where]:
-            self.happens(where, NotNeeded())
+            self.said.append((where, NotNeeded(self.records[where].hops)))
 
     @invariant()
     def one_owner_at_most(self) -> None:

@@ -19,7 +19,7 @@ from tests.federation.harness import Federation, federation
 MOVES = {
     "queued": [],
     "running": ["hand-over", "migrate"],
-    "suspended": ["suspend", "migrate", "resume"],
+    "suspended": ["suspend", "migrate"],
 }
 
 
@@ -98,12 +98,6 @@ async def test_a_job_is_handed_over_whole(tmp_path: Path, state: str) -> None:
             await fed.reaches(job, "suspended")
         before = fed.regions["east"].region.service.records[job]
         await fed.post(job, "migrate", to="west", copy_ahead=False)
-        if state == "suspended":
-            await until(lambda: fed.owners(job) == ["west"])
-            await fed.reaches(job, "suspended")
-            files = await fed.http.get(f"/v1/jobs/{job}/files")
-            assert b"out.txt" in files.content, "they are still where they were"
-            await fed.post(job, "resume")
         view = await fed.reaches(job, "running", region="west")
         after = fed.regions["west"].region.service.records[job]
         assert (after.hops, fed.owners(job)) == (1, ["west"])
@@ -355,3 +349,162 @@ async def test_any_request_may_be_lost_with_the_global_controller(
         assert fed.owners(job) == ["west"] and view["epoch"] > 1
         goals = [goal for name, _, goal in fed.regions["west"].agents["w1"].history if name == job]
         assert goals, "it runs there"
+
+
+async def test_a_running_job_is_not_cut_before_there_is_room(tmp_path: Path) -> None:
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        job = await fed.submit(devices=2, region="east", tier="basic", min_devices=2)
+        other = await fed.submit(devices=2, region="west")
+        await fed.reaches(job, "running")
+        await fed.reaches(other, "running")
+        await fed.post(job, "migrate", to="west", copy_ahead=False)
+        await asyncio.sleep(1.5)
+        view = await fed.job(job)
+        assert (view["state"], view["region"]) == ("running", "east"), "it runs on meanwhile"
+        assert "until devices are free in region west" in view["reason"]
+        fed.lines["west"].break_off()  # nor when nobody answers there
+        await asyncio.sleep(0.5)
+        fed.lines["west"].cut = False
+        await fed.post(other, "cancel")
+        await fed.reaches(job, "running", region="west")
+
+
+async def test_where_its_user_sent_it_it_stays(tmp_path: Path) -> None:
+    """It waits there, though devices are free where it came from."""
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        other = await fed.submit(devices=2, region="west", tier="premium")
+        await fed.reaches(other, "running")
+        job = await fed.submit(devices=2, region="east", tier="basic", min_devices=2)
+        await fed.reaches(job, "running")
+        await fed.post(job, "suspend")
+        await fed.reaches(job, "suspended")
+        await fed.post(job, "migrate", to="west", copy_ahead=False)
+        await until(lambda: fed.owners(job) == ["west"])
+        log = fed.regions["west"].region.logs
+        await asyncio.sleep(1.5)
+        assert fed.owners(job) == ["west"]
+        files = await fed.http.get(f"/v1/jobs/{job}/files")
+        assert b"out.txt" in files.content, "they are still where they were"
+        refused = await fed.http.post("/v1/jobs", json={"from_snapshot": job})
+        assert (refused.status_code, refused.json()["code"]) == (409, "no_snapshot"), "it is not here yet"
+        await fed.post(other, "cancel")
+        await fed.reaches(job, "running", region="west")
+        assert log.size(job, 0) == 0
+
+
+async def test_what_a_job_has_written_goes_with_it(tmp_path: Path) -> None:
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        other = await fed.submit(devices=2, region="west", tier="premium")
+        job = await fed.submit(devices=2, region="east")
+        await fed.reaches(job, "running")
+        await fed.reaches(other, "running")
+        await fed.regions["east"].agents["e1"].write_log(job, 1, 0, b"step 1\n")
+        await until(lambda: fed.regions["east"].region.logs.size(job, 1) == 7)
+        await fed.post(job, "suspend")
+        await fed.reaches(job, "suspended")
+        await fed.post(job, "migrate", to="west")
+        await until(lambda: fed.owners(job) == ["west"])
+        said = (await fed.http.get(f"/v1/jobs/{job}/logs", params={"rank": 1})).json()
+        assert said["text"] == "step 1\n"
+        await fed.post(job, "cancel")
+        await fed.reaches(job, "cancelled")
+        assert (await fed.http.get(f"/v1/jobs/{job}/logs", params={"rank": 1})).json()["text"] == "step 1\n"
+
+
+async def test_copy_ahead_that_is_called_off_leaves_nothing(tmp_path: Path) -> None:
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        fed.regions["west"].agents["w1"].obeys = False  # so it is copied for ever
+        job = await fed.submit(devices=1, region="east")
+        await fed.reaches(job, "running")
+        errands = fed.regions["west"].region.sessions.errands
+        for _ in range(2):
+            await fed.post(job, "migrate", to="west")
+            await until(lambda: bool(errands.of("w1")))
+            await fed.post(job, "resume")
+            await until(lambda: not errands.of("w1"))
+        assert (await fed.job(job))["region"] == "east"
+        fed.regions["west"].agents["w1"].obeys = True
+        await fed.post(job, "migrate", to="west")
+        view = await fed.reaches(job, "running", region="west")
+        assert [m["ok"] for m in view["moves"] if m["kind"] == "copy-ahead"] == [True]
+
+
+async def test_what_a_job_cannot_have_is_refused_before_it_is_cut(tmp_path: Path) -> None:
+    async with federation(tmp_path) as fed:
+        await both(fed, 5)
+        await fed.add(node("w2", "west"))
+        job = await fed.submit(devices=2, region="east")
+        part = await fed.submit(devices=0.5, region="east")
+        await fed.reaches(job, "running")
+        await fed.reaches(part, "running")
+        for name, devices in ((job, 5), (job, 0), (job, -1), (part, 1)):
+            refused = await fed.post(name, "resize", 422, devices=devices, to="west")
+            assert refused["code"] == "invalid", refused
+        assert (await fed.http.post("/v1/nodes/w2/cordon")).status_code == 200
+        refused = await fed.post(job, "migrate", 409, to="w2")
+        assert refused["code"] == "node_cordoned"
+        assert [(await fed.job(name))["state"] for name in (job, part)] == ["running", "running"]
+
+
+async def test_what_would_be_turned_away_is_not_sent_again_and_again(tmp_path: Path) -> None:
+    """The policy sees free devices, the region would not take it."""
+    async with federation(tmp_path) as fed:
+        await fed.add(node("e1", "east"))
+        first = await fed.submit(devices=2, tier="basic", min_devices=2)
+        await fed.reaches(first, "running")
+        job = await fed.submit(devices=2, tier="basic", min_devices=2)
+        await fed.reaches(job, "queued")
+        calls = 0
+
+        def no(_: Any) -> None:
+            nonlocal calls
+            calls += 1
+            raise Rejected(422, "impossible", "not here")
+
+        fed.regions["west"].region.border.check = no  # type: ignore[method-assign]
+        await fed.add(node("w1", "west"))
+        await until(lambda: calls == 1)
+        await asyncio.sleep(2)
+        assert calls == 1 and fed.owners(job) == ["east"]
+        assert fed.regions["east"].region.service.records[job].hops == 0
+
+
+async def test_a_region_that_went_with_a_job_is_said_to_be_cut_off(tmp_path: Path) -> None:
+    """The global controller was started again since: all that it is told of the job is that it went."""
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        job = await fed.submit(devices=1, region="east")
+        await fed.reaches(job, "running")
+        await fed.post(job, "migrate", to="west", copy_ahead=False)
+        await fed.reaches(job, "running", region="west")
+        fed.lines["west"].break_off()
+        await fed.stop()
+        await fed.start(wait=False)
+        assert fed.centre is not None
+        members = fed.centre.members
+        await until(lambda: members.by_name["east"].reachable)
+        refused = await fed.http.post(f"/v1/jobs/{job}/suspend")
+        assert (refused.status_code, refused.json()["code"]) == (503, "region_cut_off")
+        fed.lines["west"].cut = False
+        await fed.reaches(job, "running", region="west")
+
+
+async def test_parts_of_a_quota_follow_those_of_its_parent(tmp_path: Path) -> None:
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        assert (await fed.http.put("/v1/quotas/team", json={"devices": 3})).status_code == 200
+        for child in "abc":
+            response = await fed.http.put(f"/v1/quotas/team/{child}", json={"devices": 1})
+            assert response.status_code == 200, response.text
+        refused = await fed.http.put("/v1/quotas/team/d", json={"devices": 1})
+        assert refused.status_code == 409
+        quotas = [fleet.region.quotas.all for fleet in fed.regions.values()]
+        assert all("team/d" not in known for known in quotas), "none of them keeps it"
+        assert [sum(known[f"team/{c}"].devices for c in "abc") for known in quotas] == [2, 1]
+        fed.regions["east"].region.quotas.forget("team/a")  # as if the rest had not been heard of
+        assert (await fed.http.delete("/v1/quotas/team/a")).status_code == 204
+        assert (await fed.http.delete("/v1/quotas/team/a")).status_code == 404

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
 from starlette.responses import Response, StreamingResponse
 
 from midstep.api.bodies import parsed
 from midstep.api.files import tar_stream
+from midstep.api.jobs import JOB_ID
 from midstep.control.between.liaison import Liaison
 from midstep.model.phase import CopyStatus
 from midstep.wire.agent import CopyOrder
 from midstep.wire.api import EventView, JobView, Problem
-from midstep.wire.between import CopiedNews, LeaveRequest, RegionTold
+from midstep.wire.between import HOPS, CopiedNews, LeaveRequest, RegionTold
 
 _EVENTS = 1000
 _MAX_EVENTS = 10_000
@@ -33,8 +35,8 @@ def between_routes(liaison: Liaison) -> APIRouter:
         return liaison.copy(await parsed(CopyOrder, request))
 
     @router.delete("/copies/{snapshot}", status_code=204)
-    async def drop_copy(snapshot: str) -> Response:
-        liaison.drop_copy(snapshot)
+    async def drop_copy(snapshot: str, forget: bool = False) -> Response:
+        liaison.drop_copy(snapshot, forget)
         return Response(status_code=204)
 
     @router.get("/events")
@@ -81,13 +83,28 @@ def _jobs(router: APIRouter, liaison: Liaison) -> None:
 
     @router.post("/jobs/{job}/hand-over")
     async def hand_over(job: str) -> Response:
-        return Response(await liaison.hand_over(job), media_type="application/octet-stream")
+        body, hops = await liaison.hand_over(job)
+        return Response(body, headers={HOPS: str(hops)}, media_type="application/octet-stream")
+
+    @router.get("/jobs/{job}/logs/{rank}")
+    async def read_log(job: str, rank: int, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
+        return Response(liaison.read_log(job, rank, offset), media_type="application/octet-stream")
+
+    @router.put("/jobs/{job}/logs/{rank}", status_code=204)
+    async def write_log(
+        job: Annotated[str, PathParameter(pattern=JOB_ID)],
+        rank: Annotated[int, PathParameter(ge=0)],
+        request: Request,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> Response:
+        liaison.write_log(job, rank, offset, await request.body())
+        return Response(status_code=204)
 
     @router.post("/jobs/{job}/turned-back")
-    async def turned_back(job: str, request: Request) -> JobView:
-        return await liaison.turned_back(job, await parsed(Problem, request))
+    async def turned_back(job: str, hops: int, request: Request) -> JobView:
+        return await liaison.turned_back(job, hops, await parsed(Problem, request))
 
     @router.post("/jobs/{job}/not-needed", status_code=204)
-    async def not_needed(job: str) -> Response:
-        await liaison.not_needed(job)
+    async def not_needed(job: str, hops: int) -> Response:
+        await liaison.not_needed(job, hops)
         return Response(status_code=204)

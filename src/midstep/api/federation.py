@@ -175,7 +175,7 @@ def _passed_on(router: APIRouter, centre: Centre) -> None:
     async def chunks(region: str, request: Request) -> StreamingResponse:
         path = f"/v1/internal/vault/{region}/chunks"
         body = await request.body()
-        _, pieces = await centre.front.member(region).stream("POST", path, content=body)
+        pieces = await centre.front.member(region).stream("POST", path, content=body)
         return StreamingResponse(pieces, media_type=_BINARY)
 
 

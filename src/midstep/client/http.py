@@ -17,6 +17,7 @@ from midstep.wire.api import CUT_OFF, Problem
 
 T = TypeVar("T")
 RETRY_EVERY_S = 0.3
+_PASSES = ("region_cut_off", "region_silent", "is_migrating")  # as while a controller restarts
 
 _BY_STATUS: dict[int, type[ClientError]] = {
     401: NotAllowed,
@@ -51,8 +52,9 @@ class Transport:
         while True:
             try:
                 return self._read(self._send("GET", path, params=_given(params)), kind)
-            except NoFleet:
-                if time.monotonic() >= deadline:
+            except ClientError as error:
+                passes = isinstance(error, NoFleet) or error.code in _PASSES
+                if not passes or time.monotonic() >= deadline:
                     raise
                 time.sleep(RETRY_EVERY_S)
 

@@ -141,6 +141,19 @@ class Desk:
             if to is not None:
                 raise invalid("to", "it needs a number of devices", "or use `midstep migrate`")
             return await self.ask(record.job_id, Freed())
+        self.check_size(record, devices)
+        there = self._destination(to) if to is not None else MigrateAsked()
+        if record.stage not in (Stage.ENDING, Stage.OVER):
+            want = want_resized(record, devices)
+            if to is not None:
+                want = replace(want, node=there.node, region=there.region)
+            check_possible(want, self._region.fleet)
+        return await self.ask(record.job_id, ResizeAsked(devices, there.node, there.region))
+
+    def check_size(self, record: JobRecord, devices: int | None) -> None:
+        """Raises Rejected: a job cannot have so many devices."""
+        if devices is None:
+            return
         most, part = record.spec.world_size, record.spec.amount(1)
         if part != 1:
             words = f"job {record.job_id} has {part:g} of a device, and keeps to that"
@@ -149,13 +162,6 @@ class Desk:
             able = "1 rank and 1 device" if most == 1 else f"{most} ranks: it can have 1 to {most} devices"
             words = f"job {record.job_id} has {able}, not {devices}"
             raise invalid("devices", words, "the world size of a job never changes")
-        there = self._destination(to) if to is not None else MigrateAsked()
-        if record.stage not in (Stage.ENDING, Stage.OVER):
-            want = want_resized(record, devices)
-            if to is not None:
-                want = replace(want, node=there.node, region=there.region)
-            check_possible(want, self._region.fleet)
-        return await self.ask(record.job_id, ResizeAsked(devices, there.node, there.region))
 
     async def cancel(self, asked: str) -> JobView:
         """Stop the job for good."""

@@ -84,7 +84,7 @@ class Sessions:
         self._lost_after_s = 4 * welcome.heartbeat_s + 2
         self._sessions: dict[str, Session] = {}
         self.on_usage: Callable[[str, Measured], None] = lambda node, measured: None
-        self.errands = Errands(fleet)
+        self.errands = Errands(fleet, clock)
         self.errands.changed = self._remind
         service.on_change.append(self._changed)
 

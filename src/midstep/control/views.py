@@ -75,6 +75,9 @@ def reason(record: JobRecord) -> str:
         return prefix + record.waiting
     if record.waiting and record.would_resize:
         return f"to have {record.wanted} devices in place of {record.devices}, it {record.waiting}"
+    if record.parting is not None and record.parting.copies:
+        where = f"region {record.parting.region}"
+        return f"it runs on until devices are free in {where}, and what it consists of was copied there"
     if record.ahead is not None and record.next is not None:
         return _copied_ahead(record.ahead, record.next.region)
     if record.stage is Stage.RUNNING:

@@ -14,7 +14,7 @@ from midstep.model.lifecycle import JobState, Stage
 def suspend(draft: Draft) -> None:
     """Free the job's devices as soon as it can be cut; a queued job is set aside."""
     record = _living(draft.record, "suspended")
-    if record.parting is not None and record.parting.runs and record.intent is Intent.SUSPEND:
+    if record.parts and record.intent is Intent.SUSPEND:
         draft.set(parting=None)  # it was only on its way: now it stays suspended, here
         draft.log("asked", "suspend")
         return

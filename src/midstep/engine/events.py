@@ -132,7 +132,7 @@ class MigrateAsked:
 @dataclass(frozen=True, slots=True)
 class LeaveAsked:
     """Go on under another region's controller. ``ahead``: copy as much as possible while it runs; ``why``:
-    the scheduler's reason; '': its user asked."""
+    the scheduler's reason; '': its user asked, and a running job runs on until devices are free there."""
 
     region: str
     ahead: bool = False
@@ -143,7 +143,8 @@ class LeaveAsked:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """All that is worth it was copied ahead: the job may stand still now. ``message``: why no more was."""
+    """Devices are free there, and all that is worth it was copied ahead: the job may stand still now.
+    ``message``: why no more was."""
 
     rounds: int = 0
     nbytes: int = 0
@@ -158,9 +159,10 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class TurnedBack:
-    """The other controller will never take it."""
+    """The other controller will never take the passport with so many ``hops``."""
 
     why: str
+    hops: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,9 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class NotNeeded:
-    """Nobody reads any more of what is left here of a job that was handed over."""
+    """Nobody reads any more of what is left here of a job that was handed over for the ``hops``-th time."""
+
+    hops: int
 
 
 @dataclass(frozen=True, slots=True)

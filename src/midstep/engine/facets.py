@@ -54,14 +54,14 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """The job goes to the controller of another region. ``runs``: it shall run there, else it stays
-    suspended; ``copies``: first as much as possible is copied there while it runs; ``handed``: the other
-    controller has it, and what is here is only kept for as long as that one reads of it."""
+    """The job goes to the controller of another region. ``copies``: it runs on until it is told that devices
+    are free there (and, if ``ahead``, that as much as possible was copied); ``handed``: the other controller
+    has it, and what is here is only kept for as long as that one reads of it."""
 
     region: str
     since_s: float
-    runs: bool = True
     copies: bool = False
+    ahead: bool = False
     handed: bool = False
     why: str = ""  # the scheduler's reason; '': its user asked
     node: str | None = None  # there and nowhere else in that region

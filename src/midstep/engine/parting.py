@@ -13,7 +13,7 @@ from midstep.engine import asks, leaving
 from midstep.engine.draft import Draft, sized
 from midstep.engine.effects import DeleteSnapshot, Effect, Log
 from midstep.engine.errors import Refused
-from midstep.engine.events import Copied, LeaveAsked
+from midstep.engine.events import Copied, LeaveAsked, TurnedBack
 from midstep.engine.facets import Parting
 from midstep.engine.passport import Passport, record_of
 from midstep.engine.record import Intent, JobRecord, Move
@@ -37,11 +37,10 @@ def ask(draft: Draft, event: LeaveAsked) -> None:
     if record.parting is not None or record.next is not None or record.back is not None:
         hint = "`midstep resume` calls its migration off"
         raise Refused("is_migrating", f"job {record.job_id} is on its way already", record.shown, hint)
-    runs = record.intent is not Intent.SUSPEND
-    copies = event.ahead and runs and record.stays_put
+    copies = not event.why and record.intent is not Intent.SUSPEND and record.stays_put
     draft.log("scheduled" if event.why else "asked", f"go to region {event.region}{_because(event.why)}")
     where = (event.why, event.node, event.devices)
-    draft.set(parting=Parting(event.region, draft.now_s, runs, copies, False, *where))
+    draft.set(parting=Parting(event.region, draft.now_s, copies, event.ahead, False, *where))
     if not copies:
         _stand_still(draft)
 
@@ -81,17 +80,16 @@ def ready(record: JobRecord) -> bool:
     return parting is not None and not parting.copies and record.stage is Stage.WAITING
 
 
-def turn_back(draft: Draft, why: str) -> None:
-    """The other one has refused it, for good."""
+def turn_back(draft: Draft, event: TurnedBack) -> None:
+    """The other one has refused it, for good. Said late, of an earlier passport: nothing."""
     record = draft.record
-    if not record.away or record.stage is Stage.OVER:
+    if not record.away or record.stage is Stage.OVER or record.hops != event.hops:
         return
     assert record.parting is not None
-    parting = record.parting
+    parting, why = record.parting, event.why
     draft.log("failure", f"region {parting.region} does not take it: {why}")
     draft.add_move(Move(MOVE, parting.since_s, draft.now_s, ok=False, message=why))
-    intent = Intent.RUN if parting.runs else Intent.SUSPEND
-    draft.set(parting=None, intent=intent, queued_s=draft.now_s)
+    draft.set(parting=None, intent=Intent.RUN)
 
 
 def arrive(
@@ -103,15 +101,14 @@ def arrive(
     if record is not None and not record.away:
         message = f"there is another job {record.job_id} here"
         raise Refused("is_here", message, record.shown)
-    moves, snapshot = passport.moves, passport.snapshot
+    snapshot = passport.snapshot
     move = Move(MOVE, passport.since_s, nbytes=snapshot.nbytes) if snapshot is not None else None
-    if move is not None and not passport.runs:
-        moves, move = (*moves, replace(move, ended_s=now_s, ok=True)), None
     version = record.version + 1 if record is not None else 1
-    taken = record_of(replace(passport, moves=moves), move, version, now_s)
+    taken = record_of(passport, move, version, now_s)
     words = f"arrived from region {passport.came_from}{_because(passport.why)}"
     effects: list[Effect] = [Log("arrived", words)]
     if record is not None:
+        taken = replace(taken, leftovers=record.leftovers)  # they have still to be confirmed to be gone
         kept = {ref.snapshot_id for ref in _refs(taken)}
         effects += [
             DeleteSnapshot(ref.snapshot_id) for ref in _refs(record) if ref.snapshot_id not in kept
@@ -119,9 +116,10 @@ def arrive(
     return taken, tuple(effects)
 
 
-def forget(draft: Draft) -> None:
-    """Nobody reads any more of what is left here."""
-    if draft.record.away and draft.record.stage is not Stage.OVER:
+def forget(draft: Draft, hops: int) -> None:
+    """Nobody reads any more of what is left here. Said late, of an earlier time: nothing."""
+    record = draft.record
+    if record.away and record.hops == hops and record.stage is not Stage.OVER:
         draft.set(outcome=JobState.CANCELLED)
         draft.go(Trigger.ENDED)
         leaving.over(draft)

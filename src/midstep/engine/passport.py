@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from midstep.engine.facets import Parting
-from midstep.engine.record import Intent, JobRecord, Move, Target
+from midstep.engine.record import JobRecord, Move, Target
 from midstep.model.job import JobSpec, SnapshotRef
 
 
@@ -20,7 +20,6 @@ class Passport:
     came_from: str
     to: str
     since_s: float
-    runs: bool
     why: str
     node: str | None
     spec: JobSpec
@@ -51,7 +50,6 @@ def passport_of(record: JobRecord, region: str, parting: Parting) -> Passport:
         came_from=region,
         to=parting.region,
         since_s=parting.since_s,
-        runs=parting.runs,
         why=parting.why,
         node=parting.node,
         spec=spec,
@@ -80,12 +78,11 @@ def record_of(passport: Passport, move: Move | None, version: int, now_s: float)
         passport.spec,
         submitted_s=passport.submitted_s,
         queued_s=now_s,
-        intent=Intent.RUN if passport.runs else Intent.SUSPEND,
         version=version,
         epoch=passport.epoch,
         hops=passport.hops,
         homes=passport.homes,
-        target=Target(node=passport.node) if passport.node else None,
+        target=_target(passport),
         asked=passport.asked,
         given=passport.given,
         carries=passport.carries,
@@ -102,3 +99,10 @@ def record_of(passport: Passport, move: Move | None, version: int, now_s: float)
     )
 
 
+
+
+def _target(passport: Passport) -> Target | None:
+    """Its user's word on where it goes: until it runs there nobody sends it elsewhere."""
+    if passport.node is not None:
+        return Target(node=passport.node)
+    return None if passport.why else Target(region=passport.to)

@@ -159,7 +159,7 @@ class JobRecord:
     @property
     def parts(self) -> bool:
         """It stands still, or shall, to go to another region's controller."""
-        return self.parting is not None and self.parting.runs and not self.parting.copies
+        return self.parting is not None and not self.parting.copies
 
     @property
     def away(self) -> str:

@@ -101,10 +101,10 @@ def _apply(draft: Draft, event: Event) -> None:
             parting.copied(draft, event)
         case HandedOver():
             parting.hand_over(draft)
-        case TurnedBack(why):
-            parting.turn_back(draft, why)
-        case NotNeeded():
-            parting.forget(draft)
+        case TurnedBack():
+            parting.turn_back(draft, event)
+        case NotNeeded(hops):
+            parting.forget(draft, hops)
         case CancelAsked():
             asks.cancel(draft)
         case Freed():

@@ -218,8 +218,16 @@ def cannot_hold(draft: Draft, failure: Failure) -> None:
         abandon(draft, failure, avoid=tuple(sorted({*record.avoid, *nodes})))
     elif recovers and record.intent is not Intent.SUSPEND and failure.fault is not Fault.SNAPSHOT:
         recovery.restore_elsewhere(draft, failure)
+    elif record.hops and failure.fault is Fault.TRANSIENT and _far(record):
+        abandon(draft, failure, attempts=0)  # nobody answers where its snapshot is: it tries again
     else:
         abandon(draft, failure, intent=Intent.SUSPEND, target=None)
+
+
+def _far(record: JobRecord) -> bool:
+    """It is restored out of another controller's vault."""
+    here, source = record.placement, record.source
+    return here is not None and source is not None and here.region != source.region
 
 
 def _cannot_switch(draft: Draft, failure: Failure) -> None:

@@ -1,5 +1,6 @@
-"""Copy-ahead between controllers: as `engine/ahead.py` within one. The newest snapshot travels first, then
-checkpoints, as long as each brings clearly less than the one before; then the job stands still.
+"""Before a running job is cut to go to another region: devices must be free there; and copy-ahead, as
+`engine/ahead.py` does within one controller. The newest snapshot travels first, then checkpoints, as long as
+each brings clearly less than the one before; then the job stands still.
 
 Only a help: whatever goes wrong with it, the job goes without. Nothing is written down: after a restart it
 begins anew, and what has come need not come again.
@@ -7,8 +8,11 @@ begins anew, and what has come need not come again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
+from midstep.control.between.relay import CUT_OFF
 from midstep.control.errors import Rejected
 from midstep.engine.ahead import enough
 from midstep.env import Clock
@@ -28,6 +32,7 @@ _BEGUN_S = 10.0  # a checkpoint that was asked for is seen to be made, or is the
 class _Copying:
     """How far one job's is. ``round_s``: since when this round goes on."""
 
+    receiver: Member
     begun_s: float
     round_s: float
     rounds: int = 0
@@ -36,7 +41,6 @@ class _Copying:
     saving: bool = False
     sent_bytes: int = 0  # by the last round
     total_bytes: int = 0
-    done: CopyStatus | None = None
 
 
 class Copies:
@@ -46,15 +50,26 @@ class Copies:
         self._clock = clock
         self._jobs: dict[str, _Copying] = {}
 
-    def status(self, job_id: str) -> CopyStatus | None:
-        """How far the round under way is."""
-        known = self._jobs.get(job_id)
-        return known.done if known is not None else None
+    async def forget(self, under_way: Collection[str]) -> None:
+        """All others were called off, or have ended: what was brought for them is not wanted."""
+        for job_id in [job_id for job_id in self._jobs if job_id not in under_way]:
+            copying = self._jobs.pop(job_id)
+            with suppress(Rejected):
+                await self._drop(copying.receiver, copying, forget=True)
 
     async def tend(self, giver: Member, receiver: Member, job: JobTold) -> None:
         """One look at a job that is copied ahead. Raises Rejected."""
         now_s = self._clock.monotonic_s()
-        copying = self._jobs.setdefault(job.job_id, _Copying(now_s, now_s))
+        copying = self._jobs.get(job.job_id)
+        if copying is None or copying.receiver is not receiver:
+            copying = self._jobs[job.job_id] = _Copying(receiver, now_s, now_s)
+        await receiver.refresh()  # what was free a moment ago may not be any more
+        if not has_room(receiver, job):
+            copying.round_s = now_s
+            return
+        if not job.ahead:
+            await self._end(giver, receiver, job, "")
+            return
         nbytes = copying.source.nbytes if copying.source else 0
         if now_s - copying.round_s > _BASE_S + nbytes / _SLOWEST_BYTES_PER_S:
             await self._end(giver, receiver, job, "it took too long")
@@ -71,7 +86,7 @@ class Copies:
             try:
                 await giver.ask("POST", f"/v1/jobs/{job.job_id}/checkpoint", JobView)
             except Rejected as error:
-                if error.problem.code == "region_cut_off":
+                if error.problem.code in CUT_OFF:
                     raise
                 if error.problem.code == "is_checkpointing":  # it was asked for before we were started
                     return
@@ -83,9 +98,10 @@ class Copies:
         try:
             status: CopyStatus = await receiver.ask("POST", "/v1/internal/copies", CopyStatus, order)
         except Rejected as error:
+            if error.problem.code in CUT_OFF:
+                raise
             await self._end(giver, receiver, job, str(error))
             return
-        copying.done = status
         match status.state:
             case CopyState.COPYING:
                 return
@@ -108,6 +124,14 @@ class Copies:
         await self._drop(receiver, copying)
         await giver.refresh()  # or it would look as if it had still to be copied
 
-    async def _drop(self, receiver: Member, copying: _Copying) -> None:
+    async def _drop(self, receiver: Member, copying: _Copying, *, forget: bool = False) -> None:
         if copying.source is not None and receiver.reachable:
-            await receiver.request("DELETE", f"/v1/internal/copies/{copying.source.snapshot_id}")
+            path, asked = f"/v1/internal/copies/{copying.source.snapshot_id}", {"forget": forget}
+            await receiver.request("DELETE", path, params=asked)
+
+
+def has_room(receiver: Member, job: JobTold) -> bool:
+    """It would begin there at once, as far as is told. Where a node was named, that is left to the region."""
+    told = receiver.told.clusters if receiver.told is not None else ()
+    fits = [one for one in told if not job.types or one.device_type in job.types]
+    return bool(job.node) or any(one.free >= job.least for one in fits)

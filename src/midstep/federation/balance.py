@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from midstep.control.errors import Rejected
+from midstep.env import Clock
 from midstep.federation.members import Member, Members
 from midstep.model.tiers import Tier
 from midstep.policy.asks import Costs
@@ -15,14 +17,19 @@ from midstep.wire.api import JobView
 from midstep.wire.between import ClusterTold, LeaveRequest, WaiterTold
 
 LOG = logging.getLogger("midstep.federation")
+_REFUSED_S = 300.0
 _TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
 
 class Balance:
     """``patience_s``: that a job waits before it is sent to another region."""
 
-    def __init__(self, members: Members, patience_s: float, costs: Costs | None = None) -> None:
+    def __init__(
+        self, members: Members, clock: Clock, patience_s: float, costs: Costs | None = None
+    ) -> None:
         self._members, self._patience_s = members, patience_s
+        self._refused_s: dict[tuple[str, str], float] = {}  # job, region: it would be turned away there
+        self._clock = clock
         self._far_bytes_per_s = (costs or Costs()).far_bytes_per_s
 
     def plan(self) -> list[Sending]:
@@ -35,17 +42,31 @@ class Balance:
             for at, one in enumerate(member.told.waiting if member.told else ())
         ]
         waiters.sort(key=lambda row: row[:2])
-        return send([row[2] for row in waiters], told, self._far_bytes_per_s, self._patience_s)
+        now_s = self._clock.monotonic_s()
+        self._refused_s = {key: at for key, at in self._refused_s.items() if now_s - at < _REFUSED_S}
+        jobs = [row[2] for row in waiters]
+        return send(jobs, told, self._far_bytes_per_s, self._patience_s, self._refused_s)
 
     async def act(self) -> None:
         """Have what is to be sent leave."""
         for sending in self.plan():
             giver = self._members.by_name[sending.here]
-            request = LeaveRequest(sending.there, why=str(sending))
             try:
-                await giver.ask("POST", f"/v1/internal/jobs/{sending.job_id}/leave", JobView, request)
-            except Rejected as error:  # it has begun, or ended, meanwhile
+                await depart(giver, self._members.by_name[sending.there], sending.job_id, str(sending))
+            except Rejected as error:  # it has begun, or ended, meanwhile; or it would be turned away there
                 LOG.info("job %s stays in %s: %s", sending.job_id, sending.here, error)
+                self._refused_s[sending.job_id, sending.there] = self._clock.monotonic_s()
+
+
+async def depart(
+    giver: Member, receiver: Member, job_id: str, why: str = "", request: LeaveRequest | None = None
+) -> JobView:
+    """Have a job leave for another region, if that one would take it. Raises Rejected: nothing was done."""
+    request = request or LeaveRequest(receiver.name, why=why)
+    base = f"/v1/internal/jobs/{job_id}"
+    passport = await giver.request("POST", f"{base}/passport", json=asdict(request))
+    await receiver.request("POST", "/v1/internal/jobs/check", content=passport.content)
+    return await giver.ask("POST", f"{base}/leave", JobView, request)
 
 
 def steady(member: Member) -> Iterator[Summary]:

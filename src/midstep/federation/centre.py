@@ -79,7 +79,7 @@ class Centre:
             Front(settings.fleet, settings.version, members, directory, reception, clock),
             Quotas(members),
             Handovers(members, directory, Copies(clock)),
-            Balance(members, settings.patience_s),
+            Balance(members, clock, settings.patience_s),
             lock,
         )
 

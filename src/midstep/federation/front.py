@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter
 
+from midstep.control.between.relay import CUT_OFF
 from midstep.control.errors import Rejected
 from midstep.env import Clock
+from midstep.federation.balance import depart
 from midstep.federation.directory import Directory, Place
 from midstep.federation.members import LIST_TIMEOUT_S, Member, Members
 from midstep.federation.reception import Reception
@@ -83,13 +85,17 @@ class Front:
             raise Rejected(422, "invalid", "state is not valid", f"there is no state {state!r}", known)
         found: dict[str, JobView] = {}
         parts = await self._all("/v1/jobs", list[JobView])
+        places = self._directory.all()
         for member, part in zip(self._members, parts, strict=True):
             if part is not None:
                 member.views = part
             for view in member.views:
-                found[view.job_id] = view if part is not None else _cut_off(view, member)
-        places = self._directory.all().values()
-        lost = [place for place in places if place.job.away and place.job.job_id not in found]
+                place = places.get(view.job_id)
+                if part is not None:
+                    found[view.job_id] = view
+                elif place is None or place.member is member:  # else it has gone on since
+                    found.setdefault(view.job_id, _cut_off(view, member))
+        lost = [p for p in places.values() if p.job.away and not p.job.over and p.job.job_id not in found]
         for view in await asyncio.gather(*(self._in_transit(place) for place in lost)):
             if view is not None:
                 found[view.job_id] = view
@@ -113,6 +119,9 @@ class Front:
             except Rejected as error:
                 if error.problem.code not in ("is_elsewhere", "no_such_job"):
                     raise
+            if place.job.away and not self._members.member(place.job.away).reachable:
+                words = f"job {place.job.job_id} is, or is about to be, in region {place.job.away}"
+                raise Rejected(503, "region_cut_off", words, "which cannot be reached", "try again later")
             if self._clock.monotonic_s() >= until_s:
                 raise _in_transit(place)
             await self._clock.sleep(_LOOK_S)
@@ -125,13 +134,13 @@ class Front:
             raise _in_transit(place)
         path = f"/jobs/{place.job.job_id}/files"
         try:
-            return (await place.member.stream("GET", f"/v1{path}"))[1]
+            return await place.member.stream("GET", f"/v1{path}")
         except Rejected as error:
             kept_in = self._members.by_name.get(place.job.snapshot_region)
             if error.problem.code != "not_found" or kept_in in (None, place.member):
                 raise
             assert kept_in is not None
-            return (await kept_in.stream("GET", f"/v1/internal{path}"))[1]  # it has not run here yet
+            return await kept_in.stream("GET", f"/v1/internal{path}")  # it has not run here yet
 
     async def migrate(self, asked: str, request: MigrateRequest) -> JobView:
         """Within its region, that region's business; else it is handed over."""
@@ -162,10 +171,20 @@ class Front:
         if request.drain is not None:
             member = self.of_node(request.drain)
         elif request.submit is not None:
-            member = (await self._reception.candidates(replace(request.submit, workdir_blob=None)))[0]
+            asked = PlanRequest(submit=replace(request.submit, workdir_blob=None))
+            return await self._plan(asked, await self._reception.candidates(request.submit))
         else:
             member = next(iter(self._members))
         return await member.ask("POST", "/v1/plan", PlanView, request)
+
+    async def _plan(self, request: PlanRequest, members: list[Member]) -> PlanView:
+        """As the first region says that can do it, else as the first one says."""
+        views: list[PlanView] = []
+        for member in members:
+            views.append(await member.ask("POST", "/v1/plan", PlanView, request))
+            if views[-1].fits:
+                return views[-1]
+        return views[0]
 
     def of_node(self, node: str) -> Member:
         """Raises Rejected: no region has told of it."""
@@ -196,9 +215,10 @@ class Front:
         if job_id is not None:
             params["job"] = job_id
         parts = await self._all("/v1/internal/events", list[EventView], params=params)
-        full = [part[-1].at_s for part in parts if part is not None and len(part) >= limit]
-        until_s = min([settled_s, *full])
-        rows = [row for part in parts for row in part or () if row.at_s <= until_s]
+        # Of a region that has more to tell, what happened at the last moment may not be all of it.
+        long = [part for part in parts if part and len(part) >= limit and part[0].at_s < part[-1].at_s]
+        rows = [row for part in parts for row in part or () if row.at_s <= settled_s]
+        rows = [row for row in rows if all(row.at_s < part[-1].at_s for part in long)]
         rows.sort(key=lambda row: row.at_s)
         numbered = [replace(row, number=round(row.at_s * _MICRO)) for row in rows]
         numbered = [row for row in numbered if row.number > after]
@@ -209,11 +229,8 @@ class Front:
         if not target.reachable:
             words = f"region {target.name} cannot be reached; the job stays where it is"
             raise Rejected(503, "region_cut_off", words, "", "try again when it can be")
-        base = f"/v1/internal/jobs/{place.job.job_id}"
-        passport = await place.member.request("POST", f"{base}/passport", **_json(request))
-        await target.request("POST", "/v1/internal/jobs/check", content=passport.content)
         try:
-            view: JobView = await place.member.ask("POST", f"{base}/leave", JobView, request)
+            view = await depart(place.member, target, place.job.job_id, request=request)
         except Rejected as error:
             if error.problem.code != "is_elsewhere":
                 raise
@@ -244,14 +261,14 @@ class Front:
             try:
                 return await member.ask("GET", path, kind, timeout=LIST_TIMEOUT_S, **more)
             except Rejected as error:
-                if error.problem.code != "region_cut_off":
+                if error.problem.code not in CUT_OFF:
                     raise
                 return None
 
         return await asyncio.gather(*(one(member) for member in self._members))
 
 
-def _json(body: MigrateRequest | ResizeRequest | LeaveRequest) -> Mapping[str, Any]:
+def _json(body: MigrateRequest | ResizeRequest) -> Mapping[str, Any]:
     return {"json": asdict(body)}
 
 

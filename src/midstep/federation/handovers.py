@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from midstep.control.errors import Rejected
 from midstep.federation.ahead import Copies
 from midstep.federation.directory import Directory, Place
 from midstep.federation.members import Member, Members
 from midstep.wire.api import JobView
-from midstep.wire.between import JobTold
+from midstep.wire.between import HOPS, JobTold
 
 LOG = logging.getLogger("midstep.federation")
 
@@ -26,14 +28,19 @@ class Handovers:
 
     def tend(self) -> None:
         """Begin every step that is due."""
+        copied = {job.job_id for member in self._members for job in member.jobs.values() if job.copies}
+        self._begin(self._copies.forget(copied))
         for member in self._members.reachable:
             for job in list(member.jobs.values()):
                 key = (member.name, job.job_id)
                 if key not in self._busy and (job.leaving or job.away) and not job.over:
                     self._busy.add(key)
-                    task = asyncio.create_task(self._step(member, job))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._begin(self._step(member, job))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
         """Let go of everything: whoever comes next goes on."""
@@ -42,8 +49,9 @@ class Handovers:
 
     async def _step(self, member: Member, job: JobTold) -> None:
         try:
-            if job.copies:
-                await self._copies.tend(member, self._members.member(job.leaving), job)
+            if job.copies:  # it runs on for as long as nobody answers where it goes
+                if (receiver := self._members.member(job.leaving)).reachable:
+                    await self._copies.tend(member, receiver, job)
             elif job.ready or job.away:
                 await self._pass_on(member, job)
         except Rejected as error:  # again at the next round
@@ -59,24 +67,26 @@ class Handovers:
         there = receiver.jobs.get(job.job_id)
         if job.away and there is not None and there.hops >= job.hops:
             if self._is_idle(giver, job):
-                await giver.request("POST", f"{_path(job)}/not-needed")
+                await giver.request("POST", f"{_path(job)}/not-needed", params={"hops": job.hops})
             return
         if not receiver.reachable:  # it stays where it is for as long
             return
-        passport = (await giver.request("POST", f"{_path(job)}/hand-over")).content
+        given = await giver.request("POST", f"{_path(job)}/hand-over")
         try:
-            await self._give(giver, receiver, job, passport)
+            await self._give(giver, receiver, job, given.content)
         except Rejected as error:
             if error.problem.code != "turned_away":
                 raise
             LOG.warning("region %s turned job %s away: %s", receiver.name, job.job_id, error.problem.detail)
-            await giver.ask("POST", f"{_path(job)}/turned-back", JobView, error.problem)
+            hops = {"hops": given.headers[HOPS]}
+            await giver.ask("POST", f"{_path(job)}/turned-back", JobView, error.problem, params=hops)
         else:
             LOG.info("job %s went from %s to %s", job.job_id, giver.name, receiver.name)
         await asyncio.gather(giver.refresh(), receiver.refresh())
 
     async def _give(self, giver: Member, receiver: Member, job: JobTold, passport: bytes) -> JobView:
         path = "/v1/internal/jobs"
+        await carry_logs(giver, receiver, job)
         try:
             return await receiver.ask("POST", path, JobView, content=passport)
         except Rejected as error:
@@ -95,8 +105,25 @@ class Handovers:
 
 async def carry_blob(giver: Member, receiver: Member, blob: str) -> None:
     """A job's work directory as it was submitted."""
-    _, pieces = await giver.stream("GET", f"/v1/internal/blobs/{blob}")
-    await receiver.request("POST", "/v1/blobs", content=pieces)
+    pieces = await giver.stream("GET", f"/v1/internal/blobs/{blob}")
+    try:
+        await receiver.request("POST", "/v1/blobs", content=pieces)
+    finally:
+        await pieces.close()
+
+
+async def carry_logs(giver: Member, receiver: Member, job: JobTold) -> None:
+    """What its ranks have written. When it runs again the agents send what is missing: if this comes to
+    nothing, its user sees it then."""
+    for rank in range(job.ranks):
+        path, offset = f"{_path(job)}/logs/{rank}", 0
+        try:
+            while piece := (await giver.request("GET", path, params={"offset": offset})).content:
+                await receiver.request("PUT", path, params={"offset": offset}, content=piece)
+                offset += len(piece)
+        except Rejected as error:
+            LOG.info("the output of job %s: %s", job.job_id, error)
+            return
 
 
 def _path(job: JobTold) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from midstep.control.between.relay import cut_off, passed_on, problem_of
+from midstep.control.between.relay import Passing, cut_off, problem_of
 from midstep.control.errors import Rejected
 from midstep.env import Clock
 from midstep.wire.api import JobView
@@ -39,6 +39,7 @@ class Member:
         self.before: tuple[ClusterTold, ...] = ()  # what it told of its clusters the time before
         self.jobs: dict[str, JobTold] = {}
         self.views: list[JobView] = []  # as last listed
+        self._listening = asyncio.Lock()  # two answers in the wrong order would leave what is old
         self._silent_s: float | None = clock.monotonic_s()  # since when; None: it answers
         self.news: Callable[[], None] = lambda: None
 
@@ -68,6 +69,10 @@ class Member:
 
     async def refresh(self) -> None:
         """Be told what there is now."""
+        async with self._listening:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         seen = self.told.serial if self.told is not None else ""
         try:
             response = await self._http.get("/v1/internal/told", params={"seen": seen}, timeout=_TELL_TIMEOUT)
@@ -100,20 +105,18 @@ class Member:
             try:
                 response = await self._http.request(method, path, **more)
                 break
-            except httpx.ConnectError as error:
-                if not self._may_be_back():
-                    raise cut_off(self.name, error) from None
-                await self._clock.sleep(_RETRY_S)
             except httpx.HTTPError as error:
-                raise cut_off(self.name, error) from None
+                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                broken = isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
+                if not self._may_be_back() or not (unsent or (broken and method == "GET")):
+                    raise cut_off(self.name, error, sent=not unsent) from None
+                await self._clock.sleep(_RETRY_S)
         if response.is_success:
             return response
         raise problem_of(response, self.name)
 
-    async def stream(
-        self, method: str, path: str, **more: Any
-    ) -> tuple[Mapping[str, str], AsyncIterator[bytes]]:
-        """One request whose answer is passed on as it comes: its headers, its body."""
+    async def stream(self, method: str, path: str, **more: Any) -> Passing:
+        """One request whose answer is passed on as it comes."""
         if not self._may_be_back():
             raise cut_off(self.name, TimeoutError("it does not answer"))
         stack = AsyncExitStack()
@@ -127,7 +130,7 @@ class Member:
         if not response.is_success:
             await stack.aclose()
             raise problem_of(response, self.name)
-        return response.headers, passed_on(response, stack)
+        return Passing(response, stack)
 
     def _may_be_back(self) -> bool:
         return self._silent_s is None or self._clock.monotonic_s() - self._silent_s < PATIENCE_S

@@ -4,7 +4,7 @@ reclaims within that: so quotas hold in a region that is cut off, too."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from midstep.control.errors import Rejected
@@ -28,20 +28,46 @@ class Quotas:
         return [found[project] for project in sorted(found)]
 
     async def put(self, project: str, request: QuotaRequest) -> QuotaView:
-        """Let a project count on so many devices: all regions must hear of it."""
+        """Let a project count on so many devices: all regions must hear of it, or none keeps it."""
         self._need_all()
-        parts = split(request.devices, {member.name: _devices(member) for member in self._members})
-        for member in self._members:
-            await member.ask(
-                "PUT", f"/v1/quotas/{project}", QuotaView, replace(request, devices=parts[member.name])
-            )
+        before = {member.name: await self._of(member) for member in self._members}
+        parent, _, _ = project.rpartition("/")
+        left = {name: _left(views, parent, project) for name, views in before.items()} if parent else None
+        parts = split(request.devices, {member.name: _devices(member) for member in self._members}, left)
+        done: list[Member] = []
+        try:
+            for member in self._members:
+                part = replace(request, devices=parts[member.name])
+                await member.ask("PUT", f"/v1/quotas/{project}", QuotaView, part)
+                done.append(member)
+        except Rejected:
+            for member in done:
+                await self._restore(member, project, before[member.name])
+            raise
         return next(view for view in await self.views() if view.project == project)
 
     async def forget(self, project: str) -> None:
         """It counts on nothing of its own any more."""
         self._need_all()
+        missing: list[Rejected] = []
         for member in self._members:
+            try:
+                await member.request("DELETE", f"/v1/quotas/{project}")
+            except Rejected as error:
+                if error.problem.code != "no_such_quota":
+                    raise
+                missing.append(error)
+        if len(missing) == len(self._members.by_name):
+            raise missing[0]
+
+    async def _restore(self, member: Member, project: str, before: list[QuotaView]) -> None:
+        had = next((view for view in before if view.project == project and view.devices is not None), None)
+        if had is None or had.devices is None:
             await member.request("DELETE", f"/v1/quotas/{project}")
+        else:
+            await member.ask(
+                "PUT", f"/v1/quotas/{project}", QuotaView, QuotaRequest(had.devices, had.weight)
+            )
 
     async def _of(self, member: Member) -> list[QuotaView]:
         return await member.ask("GET", "/v1/quotas", list[QuotaView])
@@ -52,18 +78,30 @@ class Quotas:
             raise Rejected(503, "region_cut_off", words, ", ".join(cut_off), "nothing was changed")
 
 
-def split(devices: int, sizes: dict[str, int]) -> dict[str, int]:
-    """Devices by region, in proportion to its size, all of them given out; of equal remainders the first
-    region by name has the larger part."""
+def split(devices: int, sizes: Mapping[str, int], left: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Devices by region, in proportion to its size, all of them given out. What is left over goes where the
+    parent's part has most ``left``; of equals to the largest remainder, then by name."""
     total = sum(sizes.values())
     weights = sizes if total else dict.fromkeys(sizes, 1)
     total = total or len(sizes)
     parts = {name: devices * size // total for name, size in weights.items()}
-    left = devices - sum(parts.values())
-    by_rest = sorted(weights, key=lambda name: (-(devices * weights[name] % total), name))
-    for name in by_rest[:left]:
+    room = {name: left[name] - part if left is not None else 0 for name, part in parts.items()}
+    by_rest = sorted(weights, key=lambda name: (-room[name], -(devices * weights[name] % total), name))
+    for name in by_rest[: devices - sum(parts.values())]:
         parts[name] += 1
     return parts
+
+
+def _left(views: Iterable[QuotaView], parent: str, project: str) -> int:
+    """Of the part of a project's parent what its other children do not count on."""
+    known = {view.project: view.devices or 0 for view in views}
+    depth = project.count("/")
+    beside = [
+        devices
+        for name, devices in known.items()
+        if name != project and name.startswith(f"{parent}/") and name.count("/") == depth
+    ]
+    return known.get(parent, 0) - sum(beside)
 
 
 def _devices(member: Member) -> int:

@@ -112,11 +112,10 @@ class Reception:
         return view
 
     async def _post(self, member: Member, request: JobRequest, job_id: str) -> JobView:
-        reached = member.reachable
         try:
             return await member.ask("POST", "/v1/jobs", JobView, request, params={"as": job_id})
         except Rejected as error:
-            if error.problem.code != "region_cut_off" or not reached:
+            if error.problem.code != "region_silent":  # else it was not even sent
                 raise
             words = f"region {member.name} did not answer; the job may have been taken, as {job_id}"
             hint = "`midstep ps` shows whether it was"

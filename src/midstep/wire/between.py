@@ -7,14 +7,15 @@
 | POST /jobs/{job}/passport | LeaveRequest -> the passport that it would get; nothing is done |
 | POST /jobs/check | such a passport -> 204, or 422: it would be turned away |
 | POST /jobs/{job}/copied | CopiedNews -> JobView: all that is worth it was copied ahead |
-| POST /jobs/{job}/hand-over | -> a passport (opaque): from now on it is the receiver's; again: the same one |
+| POST /jobs/{job}/hand-over | -> a passport (opaque; its hops in a header): given away; again: the same one |
 | POST /jobs | a passport -> JobView (201); again: nothing; 409 no_blob; 422 turned_away: now and for ever |
-| POST /jobs/{job}/turned-back | Problem -> JobView: the receiver will never take it; it stays |
-| POST /jobs/{job}/not-needed | -> 204: nobody reads any more of what is left of it |
+| POST /jobs/{job}/turned-back?hops= | Problem -> JobView: the receiver will never take it; it stays |
+| POST /jobs/{job}/not-needed?hops= | -> 204: nobody reads any more of what is left of it |
 | GET /jobs/{job} | -> JobView, also of a job that was handed over |
 | GET /jobs/{job}/files | -> tar stream, also of a job that was handed over |
 | POST /copies | CopyOrder -> CopyStatus: bring a snapshot into this region's archive; again: how far it is |
-| DELETE /copies/{snapshot} | -> 204: it is not wanted any more |
+| DELETE /copies/{snapshot}?forget= | -> 204: not wanted any more; ``forget``: nor what has come of its job |
+| GET, PUT /jobs/{job}/logs/{rank}?offset= | raw bytes of a rank's output, as it was handed over |
 | GET /events?job=&since_s=&limit= | -> list[EventView] later than that, oldest first |
 
 A region decides about its jobs alone. The global controller holds nothing that it could not ask for again:
@@ -26,6 +27,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midstep.model.tiers import Tier
+
+HOPS = "Midstep-Hops"  # a header: of the passport that is the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,9 @@ class ClusterTold:
 @dataclass(frozen=True, slots=True)
 class JobTold:
     """Where a job is. ``away``: the region that it was handed over to; ``leaving``: where it is to go, as
-    soon as it is ``ready``, or (``copies``) as much of it as possible was copied there. ``rests_on``: regions
-    that hold its snapshots; ``snapshot``: its newest, ``snapshot_region`` has it. ``over``: it has ended."""
+    soon as it is ``ready``; ``copies``: it runs on until ``least`` devices of these types are free there, and
+    (``ahead``) as much of it as possible was copied. ``rests_on``: regions that hold its snapshots;
+    ``snapshot``: its newest, ``snapshot_region`` has it. ``over``: it has ended."""
 
     job_id: str
     name: str
@@ -57,7 +61,12 @@ class JobTold:
     leaving: str = ""
     ready: bool = False
     copies: bool = False
+    ahead: bool = False
     over: bool = False
+    ranks: int = 1
+    least: int = 1
+    node: str = ""
+    types: tuple[str, ...] = ()
     rests_on: tuple[str, ...] = ()
     snapshot: str = ""
     snapshot_region: str = ""

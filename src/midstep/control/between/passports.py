@@ -56,23 +56,29 @@ class Border:
         self._service, self._fleet, self._journal, self._blobs = service, fleet, journal, blobs
         self._accounts, self._meters = accounts, meters
 
-    async def out(self, job_id: str) -> bytes:
-        """Give a job away; again: the same passport."""
+    async def out(self, job_id: str) -> tuple[bytes, int]:
+        """Give a job away; again: the same passport. With its hops."""
         record = await self._service.ask(job_id, HandedOver())
         assert record.parting is not None
         passport = passport_of(record, self._fleet.regions[0], record.parting)
         known = (self._accounts.pack(job_id), self._meters.pack(job_id))
-        return _LUGGAGE.dump_json(Luggage(passport, *known, tuple(self._journal.decisions(job_id, KEPT))))
+        luggage = Luggage(passport, *known, tuple(self._journal.decisions(job_id, KEPT)))
+        return _LUGGAGE.dump_json(luggage), passport.hops
 
     def draft(self, record: JobRecord, request: LeaveRequest) -> bytes:
         """The passport that a job would be given now."""
         where = (request.why, request.node, request.devices)
-        parting = Parting(request.region, self._service.now_s(), True, False, False, *where)
+        parting = Parting(request.region, self._service.now_s(), False, False, False, *where)
         return _LUGGAGE.dump_json(Luggage(passport_of(record, self._fleet.regions[0], parting)))
 
     def check(self, body: bytes) -> None:
-        """Whether a job could ever run here."""
-        check_possible(_want(_read(body).passport), self._fleet)
+        """Whether a job could ever run here, and its node takes jobs now."""
+        passport = _read(body).passport
+        check_possible(_want(passport), self._fleet)
+        if passport.node in self._fleet.cordons.names:
+            hint = f"`midstep uncordon {passport.node}` lets it take jobs again"
+            words = f"node {passport.node} is cordoned: it takes nothing new"
+            raise Rejected(409, "node_cordoned", words, "", hint)
 
     async def take_in(self, body: bytes) -> JobRecord:
         """Take a job that was given away. What is refused once is refused for ever, so that who gave it away
@@ -131,8 +137,7 @@ def _read(body: bytes) -> Luggage:
 
 def _want(passport: Passport) -> Want:
     spec, restores = passport.spec, passport.snapshot is not None
-    number = passport.asked or passport.given or spec.devices
-    sized = replace(spec, devices=number)
+    sized = replace(spec, devices=spec.least if passport.asked is None else passport.asked)
     homes, node = passport.homes, passport.node
     return Want("", sized, 0.0, homes=homes, node=node, region=spec.region, restores=restores)
 

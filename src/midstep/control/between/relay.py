@@ -39,7 +39,7 @@ class Relay:
             return response.content
         raise problem_of(response, region)
 
-    async def chunks(self, region: str, body: bytes) -> AsyncIterator[bytes]:
+    async def chunks(self, region: str, body: bytes) -> Passing:
         """As `Shipping.chunks`: the stream is passed on as it comes."""
         stack = AsyncExitStack()
         path = f"/v1/internal/vault/{region}/chunks"
@@ -53,27 +53,45 @@ class Relay:
         if not response.is_success:
             await stack.aclose()
             raise problem_of(response, region)
-        return passed_on(response, stack)
+        return Passing(response, stack)
 
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
 
 
-async def passed_on(response: httpx.Response, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    """The body as it comes. A stream that breaks off ends early: who reads it sees that."""
-    async with stack:
+class Passing(AsyncIterator[bytes]):
+    """A body as it comes. A stream that breaks off ends early: who reads it sees that. ``close`` it if nobody
+    has read it to its end."""
+
+    def __init__(self, response: httpx.Response, stack: AsyncExitStack) -> None:
+        self._pieces, self._stack = response.aiter_raw(_PIECE_BYTES), stack
+
+    async def __anext__(self) -> bytes:
         try:
-            async for piece in response.aiter_raw(_PIECE_BYTES):
-                yield piece
-        except httpx.HTTPError:
-            return
+            return await anext(self._pieces)
+        except (StopAsyncIteration, httpx.HTTPError):
+            await self.close()
+            raise StopAsyncIteration from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._stack.aclose()
 
 
-def cut_off(region: str, error: Exception) -> Rejected:
-    """A region that does not answer."""
+CUT_OFF = ("region_cut_off", "region_silent")
+
+
+def cut_off(region: str, error: Exception, *, sent: bool = False) -> Rejected:
+    """A region that does not answer. ``sent``: it may have heard what it was asked."""
     what = str(error) or type(error).__name__
     hint = "its controller goes on alone with what it has; try again when it can be reached"
+    if sent:
+        words = f"region {region} did not answer; what was asked may have been done"
+        return Rejected(503, "region_silent", words, what, hint)
     return Rejected(503, "region_cut_off", f"region {region} cannot be reached", what, hint)
 
 

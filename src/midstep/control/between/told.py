@@ -130,6 +130,7 @@ def job_told(record: JobRecord) -> JobTold:
         leaving=parting.region if parting is not None and leaves else "",
         ready=ready(record),
         copies=parting is not None and parting.copies,
+        ahead=parting is not None and parting.ahead,
         over=record.stage is Stage.OVER,
         rests_on=tuple(sorted({ref.region for ref in refs(record)})),
         snapshot=record.snapshot.snapshot_id if record.snapshot else "",
@@ -137,4 +138,14 @@ def job_told(record: JobRecord) -> JobTold:
         snapshot_bytes=record.snapshot_bytes,
         saves=record.storing is not None or record.keeps,
         workdir_blob=record.spec.workdir_blob or "",
+        ranks=record.spec.world_size,
+        least=_least(record),
+        node=(parting.node or "") if parting is not None else "",
+        types=(record.spec.device_type,) if record.spec.device_type else (),
     )
+
+
+def _least(record: JobRecord) -> int:
+    """Devices without which it does not run where it goes."""
+    asked = record.parting.devices if record.parting is not None else None
+    return asked or record.asked or record.spec.least

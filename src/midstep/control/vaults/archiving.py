@@ -21,7 +21,7 @@ from typing import Any
 from midstep.control.service import Service
 from midstep.control.vaults.checkpoints import kept
 from midstep.control.vaults.forking import refs
-from midstep.control.vaults.hurry import Hurry, Running, leaves_region
+from midstep.control.vaults.hurry import Hurry, Running, leaves_region, reason_of
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import Log
 from midstep.engine.record import JobRecord
@@ -103,7 +103,7 @@ class Archiving:
             return
         if leaves_region(after) and (before is None or before.snapshot != after.snapshot):
             assert after.snapshot is not None
-            self.hasten(after.snapshot.region, after.snapshot.snapshot_id, _reason(after))
+            self.hasten(after.snapshot.region, after.snapshot.snapshot_id, reason_of(after))
         held = refs(before) if before is not None else ()
         if held != refs(after):
             needed = self._needed()
@@ -115,6 +115,12 @@ class Archiving:
                 hurt.update(set(after.damaged) - set(before.damaged))
             self._wake()
         self._release(after)
+
+    def forget(self, job_id: str) -> None:
+        """Keep nothing of a job that was expected, and does not come."""
+        if self._command and job_id not in self._service.records:
+            self._expect(job_id, {})
+            self._wake()
 
     def _expect(self, job_id: str, needed: Mapping[str, tuple[str, ...]]) -> None:
         """The rule for a job's archived snapshots, in every region that it may have been in."""
@@ -149,7 +155,7 @@ class Archiving:
                 known = ref.snapshot_id in self._vaults.durable or ref.snapshot_id in self._hopeless
                 known = known or (region, record.job_id) in self.hurry.now
                 if ref.region == region and not known:
-                    store[ref.snapshot_id] = _reason(record)
+                    store[ref.snapshot_id] = reason_of(record)
         rules = dict(list(self._rules[region].items())[:_MOST_RULES])
         hurt, self._hurt[region] = tuple(sorted(self._hurt[region])), set()
         if not store and not rules and not hurt:
@@ -290,9 +296,3 @@ def _may_read(record: JobRecord, ref: SnapshotRef) -> bool:
     if ref == record.snapshot and record.stage not in (Stage.RUNNING, Stage.OVER):
         return True
     return ref == record.source and record.stage in (Stage.HOLDING, Stage.JOINING)
-
-
-def _reason(record: JobRecord) -> str:
-    """Why its newest snapshot was taken."""
-    move = record.move or (record.moves[-1] if record.moves else None)
-    return move.kind if move is not None else ""

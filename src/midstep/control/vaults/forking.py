@@ -113,8 +113,8 @@ def _snapshot(asked: str, records: Mapping[str, JobRecord]) -> tuple[JobRecord, 
 
 def _store(ref: SnapshotRef, vaults: Vaults) -> dict[str, str]:
     """What the rendezvous store held at the cut."""
-    vault = vaults.vault(ref.region)
     try:
+        vault = vaults.vault(ref.region)
         if vault.is_raw(ref.snapshot_id):
             return vault.verify(ref.snapshot_id).store
         archive = vault.archive()

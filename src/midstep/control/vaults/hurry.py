@@ -110,3 +110,8 @@ def leaves_region(record: JobRecord) -> bool:
     if record.stage is not Stage.RELEASING or record.snapshot is None or record.next is None:
         return False
     return record.next.region != record.snapshot.region
+
+def reason_of(record: JobRecord) -> str:
+    """Why its newest snapshot was taken."""
+    move = record.move or (record.moves[-1] if record.moves else None)
+    return move.kind if move is not None else ""

@@ -3,7 +3,7 @@ use: as `midstep.policy.spill` does where one process has all regions, but from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from midstep.policy.levels.fleet import choose_region
@@ -50,16 +50,19 @@ def send(
     told: Mapping[str, Sequence[Summary]],
     far_bytes_per_s: float,
     patience_s: float,
+    refused: Container[tuple[str, str]] = (),
 ) -> list[Sending]:
     """Of jobs in the order in which they go, those that are sent elsewhere now. One that could never run
     where it is goes at once; any other one to free devices, when it has waited ``patience_s``, and longer
-    than to carry its snapshot there takes. Where a guarantee must stand it does so there, too."""
+    than to carry its snapshot there takes. Where a guarantee must stand it does so there, too. ``refused``:
+    job and region, which would not take it."""
     now = {region: list(summaries) for region, summaries in told.items()}
     found: list[Sending] = []
     for waiter in waiters:
         if len(found) >= AT_ONCE:
             break
-        chosen = _receiver(waiter, now, far_bytes_per_s, patience_s)
+        open_to = {region: have for region, have in now.items() if (waiter.job_id, region) not in refused}
+        chosen = _receiver(waiter, open_to, far_bytes_per_s, patience_s)
         if chosen is None:
             continue
         carried_s = _carried_s(waiter.need, chosen, far_bytes_per_s)
