@@ -57,6 +57,7 @@ class FakeAgent:
         self.url, self.token, self.node, self.fails = url, token, node, fails
         self.vault = Snapshots(vault)
         self.jobs: dict[str, JobOnNode] = {}
+        self.brings = False  # it says that snapshots of other regions have come at once
         self.copied: list[str] = []  # snapshots that it was to bring into its region
         self._copies: tuple[CopyStatus, ...] = ()
         self._reached: set[tuple[object, ...]] = set()
@@ -138,7 +139,7 @@ class FakeAgent:
             await asyncio.sleep(every_s)
 
     def _bring(self, copies: tuple[CopyOrder, ...]) -> None:
-        names = [(order.job_id, order.source.snapshot_id) for order in copies] if self.obeys else []
+        names = [(order.job_id, order.source.snapshot_id) for order in copies] if self.brings else []
         self.copied += [name for _, name in names if name not in self.copied]
         self._copies = tuple(CopyStatus(*name, CopyState.DONE, 7) for name in names)
 

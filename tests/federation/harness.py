@@ -103,6 +103,7 @@ class Federation:
     async def add(self, node: Node) -> FakeAgent:
         """Connect a node to its region's controller, and wait until it is known above."""
         agent = await self.regions[node.region].add(node)
+        agent.brings = True
         await self.until_known(node.name)
         return agent
 

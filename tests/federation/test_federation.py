@@ -417,7 +417,7 @@ async def test_what_a_job_has_written_goes_with_it(tmp_path: Path) -> None:
 async def test_copy_ahead_that_is_called_off_leaves_nothing(tmp_path: Path) -> None:
     async with federation(tmp_path) as fed:
         await both(fed)
-        fed.regions["west"].agents["w1"].obeys = False  # so it is copied for ever
+        fed.regions["west"].agents["w1"].brings = False  # so it is copied for ever
         job = await fed.submit(devices=1, region="east")
         await fed.reaches(job, "running")
         errands = fed.regions["west"].region.sessions.errands
@@ -427,7 +427,7 @@ async def test_copy_ahead_that_is_called_off_leaves_nothing(tmp_path: Path) -> N
             await fed.post(job, "resume")
             await until(lambda: not errands.of("w1"))
         assert (await fed.job(job))["region"] == "east"
-        fed.regions["west"].agents["w1"].obeys = True
+        fed.regions["west"].agents["w1"].brings = True
         await fed.post(job, "migrate", to="west")
         view = await fed.reaches(job, "running", region="west")
         assert [m["ok"] for m in view["moves"] if m["kind"] == "copy-ahead"] == [True]
