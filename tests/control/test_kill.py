@@ -125,6 +125,7 @@ async def test_killed_at_random_moments(tmp_path: Path) -> None:
             httpx.AsyncClient(base_url=controller.url, headers=HEADERS, trust_env=False, timeout=20)
         )
         for agent in agents:
+            agent.brings = True  # else what is copied ahead holds its devices for minutes
             await stack.enter_async_context(agent)
         jobs = [
             (await ask(http, "POST", "/v1/jobs", command=["x"], devices=n)).json()["job_id"]
