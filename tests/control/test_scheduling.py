@@ -303,3 +303,17 @@ async def test_a_job_that_starts_small_can_grow_over_nodes(tmp_path: Path) -> No
         assert records[job].homes == ((0, 1), (2, 3))
         await fleet.post(job, "resize", devices=4)
         await until(lambda: records[job].settled and records[job].devices == 4)
+
+
+async def test_nobody_waits_for_what_is_copied_ahead(tmp_path: Path) -> None:
+    """Its devices become free when that has come to its end; others are free now."""
+    async with running(tmp_path, beat_s=0.1) as fleet:
+        for name, region in (("e1", "east"), ("w1", "west"), ("w2", "west")):
+            await fleet.add(node(name, region))
+        leaves = await fleet.submit(devices=2, region="east", tier="basic")
+        await fleet.reaches(leaves, "running")
+        await fleet.post(leaves, "migrate", to="w1")  # nobody brings anything: it is copied for minutes
+        await until(lambda: fleet.region.service.records[leaves].next is not None)
+        job = await fleet.submit(devices=2, tier="basic", min_devices=2)
+        view = await fleet.reaches(job, "running")
+        assert view["region"] == "west" and (await fleet.job(leaves))["region"] == "east"

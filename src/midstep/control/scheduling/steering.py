@@ -119,9 +119,11 @@ class Steering:
                 planner.wait(record.job_id, answer)
 
     def _may_come(self, now_s: float, record: JobRecord, reason: object) -> bool:
-        """Others are still leaving the devices that it is to have."""
+        """Others are still leaving the devices that it is to have; not those that are copied ahead: that may
+        last for long."""
         full = isinstance(reason, NoCapacity | NoPart | NoRoomForHome)
-        under_way = not quiet(self._planner.records.values())
+        leaving = [other for other in self._planner.records.values() if other.ahead is None]
+        under_way = not quiet(leaving)
         return full and under_way and not self._planner.pilot.overdue(now_s, record.job_id)
 
     def _apply(
