@@ -97,7 +97,7 @@ async def running(
     region = Region.open(settings)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    options = uvicorn.Config(build(region), log_level="warning", log_config=None, timeout_graceful_shutdown=1)
+    options = uvicorn.Config(build(region), log_level="warning", log_config=None, timeout_graceful_shutdown=0)
     server = uvicorn.Server(options)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     async with httpx.AsyncClient(base_url=url, headers=HEADERS, trust_env=False) as http:

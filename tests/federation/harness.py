@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 
 from midstep.api.federation import build
+from midstep.federation import members
 from midstep.federation.centre import Centre, Settings
 from midstep.model.fleet import Node
 from tests.control import harness
@@ -85,7 +86,7 @@ class Federation:
         urls = {name: await line.url() for name, line in self.lines.items()}
         self.centre = Centre.open(Settings(self.root / "global", "test", TOKEN, urls, "1", patience_s=0.2))
         options = uvicorn.Config(
-            build(self.centre), log_level="warning", log_config=None, timeout_graceful_shutdown=1
+            build(self.centre), log_level="warning", log_config=None, timeout_graceful_shutdown=0
         )
         self._server = uvicorn.Server(options)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self.listener.dup()]))
@@ -156,7 +157,8 @@ class Federation:
 async def federation(
     root: Path, regions: tuple[str, ...] = ("east", "west"), archiver: tuple[str, ...] = ()
 ) -> AsyncIterator[Federation]:
-    """All of it, until the end of the block."""
+    """All of it, until the end of the block. Regions tell more often than they do otherwise."""
+    members.TELL_EVERY_S = 0.1
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)

@@ -87,6 +87,7 @@ def alone(fleet: Fleet, region: str) -> FleetClient:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.soak
 def test_a_region_without_the_others_goes_on_alone(federated: Fleet) -> None:
     fleet = federated
     expected = undisturbed(fleet)
