@@ -6,6 +6,7 @@ import hmac
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -28,17 +29,7 @@ Next = Callable[[Request], Awaitable[Response]]
 def build(region: Region) -> FastAPI:
     """All routes; the region runs as long as the application does."""
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        region.start()
-        yield
-        await region.stop()
-
-    app = FastAPI(
-        title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
-    guard(app, region.settings.token)
-    install(app)
+    app = application(region, region.settings.token)
     desk = Desk(region, our_version())
     app.include_router(job_routes(desk))
     app.include_router(fleet_routes(desk))
@@ -48,8 +39,31 @@ def build(region: Region) -> FastAPI:
     return app
 
 
-def guard(app: FastAPI, token: str) -> None:
-    """Let in only who knows the fleet's token."""
+class Running(Protocol):
+    """What runs for as long as its application does."""
+
+    def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+def application(running: Running, token: str) -> FastAPI:
+    """One without routes, that lets in only who knows the fleet's token."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        running.start()
+        yield
+        await running.stop()
+
+    app = FastAPI(
+        title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
+    )
+    _guard(app, token)
+    install(app)
+    return app
+
+
+def _guard(app: FastAPI, token: str) -> None:
     expected = f"Bearer {token}".encode()
 
     @app.middleware("http")

@@ -10,15 +10,13 @@ from starlette.responses import Response, StreamingResponse
 
 from midstep.api.bodies import parsed
 from midstep.api.files import tar_stream
+from midstep.api.fleet import EVENTS, Limit
 from midstep.api.jobs import JOB_ID
 from midstep.control.between.liaison import Liaison
 from midstep.model.phase import CopyStatus
 from midstep.wire.agent import CopyOrder
 from midstep.wire.api import EventView, JobView, Problem
 from midstep.wire.between import HOPS, CopiedNews, LeaveRequest, RegionTold
-
-_EVENTS = 1000
-_MAX_EVENTS = 10_000
 
 
 def between_routes(liaison: Liaison) -> APIRouter:
@@ -41,9 +39,7 @@ def between_routes(liaison: Liaison) -> APIRouter:
 
     @router.get("/events")
     async def events(
-        job: str | None = None,
-        since_s: float = 0.0,
-        limit: Annotated[int, Query(ge=1, le=_MAX_EVENTS)] = _EVENTS,
+        job: str | None = None, since_s: float = 0.0, limit: Limit = EVENTS
     ) -> list[EventView]:
         return liaison.events(job, since_s, limit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -18,36 +19,6 @@ from midstep.wire.schedule import DrainRequest, QuotaRequest
 
 T = TypeVar("T")
 _adapter = cache(TypeAdapter[Any])
-
-
-async def job_request(request: Request) -> JobRequest:
-    """The body of a submission; raises Rejected."""
-    return await parsed(JobRequest, request)
-
-
-async def migrate_request(request: Request) -> MigrateRequest:
-    """The body of a migration; raises Rejected."""
-    return await parsed(MigrateRequest, request)
-
-
-async def resize_request(request: Request) -> ResizeRequest:
-    """The body of a resize; raises Rejected."""
-    return await parsed(ResizeRequest, request)
-
-
-async def drain_request(request: Request) -> DrainRequest:
-    """The body of a drain; raises Rejected."""
-    return await parsed(DrainRequest, request)
-
-
-async def quota_request(request: Request) -> QuotaRequest:
-    """The body of a quota; raises Rejected."""
-    return await parsed(QuotaRequest, request)
-
-
-async def plan_request(request: Request) -> PlanRequest:
-    """The body of a dry run; raises Rejected."""
-    return await parsed(PlanRequest, request)
 
 
 async def parsed(kind: type[T], request: Request) -> T:
@@ -71,3 +42,20 @@ async def _json(request: Request) -> object:
         return json.loads(await request.body())
     except (ValueError, RecursionError) as error:
         raise Rejected(400, "bad_request", "the body is not JSON", str(error)) from None
+
+
+def _of(kind: type[T]) -> Callable[[Request], Coroutine[Any, Any, T]]:
+    """For a route: the body as that; raises Rejected."""
+
+    async def read(request: Request) -> T:
+        return await parsed(kind, request)
+
+    return read
+
+
+job_request = _of(JobRequest)
+migrate_request = _of(MigrateRequest)
+resize_request = _of(ResizeRequest)
+drain_request = _of(DrainRequest)
+quota_request = _of(QuotaRequest)
+plan_request = _of(PlanRequest)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import httpx
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from midstep.api.app import Next, guard
+from midstep.api.app import Next, application
 from midstep.api.bodies import job_request, migrate_request, plan_request, quota_request, resize_request
-from midstep.api.problems import install
+from midstep.api.fleet import EVENTS, After, Limit, Wait
 from midstep.federation.centre import Centre
 from midstep.wire.api import (
-    CUT_OFF,
+    CUT_OFF_HEADER,
     EventView,
     Health,
     JobRequest,
@@ -28,34 +26,21 @@ from midstep.wire.metrics import MetricsView
 from midstep.wire.plan import PlanRequest, PlanView
 from midstep.wire.schedule import QueueView, QuotaRequest, QuotaView
 
-_EVENTS = 1000
-_MAX_EVENTS = 10_000
-_LONGEST_WAIT_S = 60.0
 _BINARY = "application/octet-stream"
 
 
 def build(centre: Centre) -> FastAPI:
     """All routes; the global controller runs as long as the application does."""
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        centre.start()
-        yield
-        await centre.stop()
-
-    app = FastAPI(
-        title="Midstep", lifespan=lifespan, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
-    guard(app, centre.settings.token)
+    app = application(centre, centre.settings.token)
 
     @app.middleware("http")
     async def say_cut_off(request: Request, call_next: Next) -> Response:
         response = await call_next(request)
         if cut_off := centre.members.cut_off:
-            response.headers[CUT_OFF] = ", ".join(cut_off)
+            response.headers[CUT_OFF_HEADER] = ", ".join(cut_off)
         return response
 
-    install(app)
     for routes in (_jobs, _fleet, _schedule, _passed_on):
         router = APIRouter(prefix="/v1")
         routes(router, centre)
@@ -116,10 +101,7 @@ def _fleet(router: APIRouter, centre: Centre) -> None:
 
     @router.get("/events")
     async def events(
-        job: str | None = None,
-        after: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=_MAX_EVENTS)] = _EVENTS,
-        wait_s: Annotated[float, Query(ge=0.0, le=_LONGEST_WAIT_S)] = 0.0,
+        job: str | None = None, after: After = 0, limit: Limit = EVENTS, wait_s: Wait = 0.0
     ) -> list[EventView]:
         return await front.events(job, after, limit, wait_s)
 

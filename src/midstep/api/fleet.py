@@ -13,9 +13,10 @@ from midstep.control.vaults.shipping import NotYet
 from midstep.wire.api import EventView, Health, NodeView
 from midstep.wire.metrics import MetricsView
 
-_EVENTS = 1000
-_MAX_EVENTS = 10_000
-_LONGEST_WAIT_S = 60.0
+EVENTS = 1000  # if no limit is given
+After = Annotated[int, Query(ge=0)]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+Wait = Annotated[float, Query(ge=0.0, le=60.0)]
 
 
 def fleet_routes(desk: Desk) -> APIRouter:
@@ -36,10 +37,7 @@ def fleet_routes(desk: Desk) -> APIRouter:
 
     @router.get("/events")
     async def events(
-        job: str | None = None,
-        after: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=_MAX_EVENTS)] = _EVENTS,
-        wait_s: Annotated[float, Query(ge=0.0, le=_LONGEST_WAIT_S)] = 0.0,
+        job: str | None = None, after: After = 0, limit: Limit = EVENTS, wait_s: Wait = 0.0
     ) -> list[EventView]:
         return await desk.events(job, after, limit, wait_s)
 

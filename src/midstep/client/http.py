@@ -13,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from midstep.client.errors import ClientError, Conflict, FleetFault, NoFleet, NotAllowed, NotFound, Refused
 from midstep.client.locate import Address
-from midstep.wire.api import CUT_OFF, Problem
+from midstep.wire.api import CUT_OFF, CUT_OFF_HEADER, Problem
 
 T = TypeVar("T")
 RETRY_EVERY_S = 0.3
-_PASSES = ("region_cut_off", "region_silent", "is_migrating")  # as while a controller restarts
+_PASSES = (*CUT_OFF, "is_migrating")  # as while a controller restarts
 
 _BY_STATUS: dict[int, type[ClientError]] = {
     401: NotAllowed,
@@ -88,7 +88,7 @@ class Transport:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
-            self.cut_off = response.headers.get(CUT_OFF, "")
+            self.cut_off = response.headers.get(CUT_OFF_HEADER, "")
             return self.expect(response)
         except httpx.HTTPError as error:
             raise no_answer(self.address, error) from None

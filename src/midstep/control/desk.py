@@ -258,9 +258,7 @@ class Desk:
     def _destination(self, to: str) -> MigrateAsked:
         """A node's name, else a region's."""
         fleet = self._region.fleet
-        if to in fleet.cordons.names:
-            hint = f"`midstep uncordon {to}` lets it take jobs again"
-            raise Rejected(409, "node_cordoned", f"node {to} is cordoned: it takes nothing new", "", hint)
+        fleet.cordons.refuse(to)
         if to in fleet.nodes:
             return MigrateAsked(node=to)
         if to in fleet.regions:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -26,6 +26,7 @@ from midstep.control.scheduling.planner import Planner
 from midstep.control.scheduling.quotas import Quotas
 from midstep.control.service import Service
 from midstep.control.sessions import Sessions
+from midstep.control.tasks import end
 from midstep.control.vaults.archiving import Archiving
 from midstep.control.vaults.blobs import Blobs
 from midstep.control.vaults.shipping import Shipping
@@ -91,14 +92,10 @@ class Region:
     def open(cls, settings: Settings, clock: Clock | None = None, ids: Ids | None = None) -> Self:
         """Take the state folder. Raises StateError: it cannot be used, or another controller uses it."""
         clock, ids = clock or RealClock(), ids or real_ids()
-        lock = locked(settings.state_dir)
-        try:
+        with taken(settings.state_dir) as lock:
             journal = Journal(settings.state_dir / "midstep.db")
             vaults = Vaults(settings.regions, clock)
             logs, blobs = Logs(settings.state_dir), Blobs(settings.state_dir, ids)
-        except OSError as error:
-            os.close(lock)
-            raise StateError(f"cannot use {error.filename}: {error.strerror}") from error
         fleet = Fleet(journal, vaults.regions)
         service = Service(journal, fleet, vaults, clock, settings.checkpoints, settings.lost_node_s)
         history = History(journal, service)
@@ -146,11 +143,7 @@ class Region:
 
     async def stop(self) -> None:
         """End cleanly. Jobs go on."""
-        for task in self.tasks:
-            task.cancel()
-        for task in self.tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(self.tasks)
         if self.relay is not None:
             await self.relay.close()
         self.meters.close()
@@ -158,8 +151,19 @@ class Region:
         os.close(self.lock)
 
 
-def locked(state_dir: Path) -> int:
-    """Take a state folder for as long as the answer, a descriptor, is open. Raises StateError."""
+@contextlib.contextmanager
+def taken(state_dir: Path) -> Generator[int]:
+    """Take a state folder for as long as the lock, a descriptor, is open; what is opened of it within the
+    block may fail, which gives it back. Raises StateError."""
+    lock = _locked(state_dir)
+    try:
+        yield lock
+    except OSError as error:
+        os.close(lock)
+        raise StateError(f"cannot use {error.filename}: {error.strerror}") from error
+
+
+def _locked(state_dir: Path) -> int:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

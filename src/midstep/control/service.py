@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from midstep.control.errors import NotFound, StateError
 from midstep.control.fleet import Fleet
 from midstep.control.journal import Journal
+from midstep.control.tasks import Tasks
 from midstep.control.vaults.checkpoints import Timetable
 from midstep.control.vaults.forking import needed_by_others
 from midstep.control.vaults.snapshots import Vaults
@@ -54,7 +54,7 @@ class Service:
     ) -> None:
         self._journal, self._fleet, self._vaults, self._clock = journal, fleet, vaults, clock
         self._queue: asyncio.Queue[tuple[str, Event, asyncio.Future[JobRecord] | None]] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._plan_due = False
         self._checkpoints, self._lost_node_s = checkpoints, lost_node_s
         # Wall time that does not jump while we run: deadlines are counted in it.
@@ -79,13 +79,13 @@ class Service:
                 self.take(job_id, ControllerRestarted())
         kept = [record.snapshot for record in self.records.values() if record.snapshot]
         for snapshot in kept:  # of one that was committed just before, nobody knows whether it is on disk
-            self._spawn(self._vaults.flush(snapshot))
+            self._tasks.spawn(self._vaults.flush(snapshot))
         others = [ref for record in self.records.values() for ref in (record.part, record.older) if ref]
         keep = {record.pending for record in self.records.values()}
         keep |= {snapshot.snapshot_id for snapshot in (*kept, *others)}
         keep |= {name for record in self.records.values() for name in record.damaged}
         keep |= {record.storing.snapshot_id for record in self.records.values() if record.storing}
-        self._spawn(self._vaults.sweep({name for name in keep if name}, set(self.records)))
+        self._tasks.spawn(self._vaults.sweep({name for name in keep if name}, set(self.records)))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -94,8 +94,8 @@ class Service:
             while True:
                 await self._next()
         finally:
-            for task in (ticker, *self._tasks):
-                task.cancel()
+            ticker.cancel()
+            self._tasks.cancel()
 
     async def ask(self, job_id: str, event: Event) -> JobRecord:
         """Let an event happen and wait for what becomes of it. Raises Refused, NotFound, StateError."""
@@ -173,11 +173,11 @@ class Service:
     def _perform(self, job_id: str, effect: Effect) -> None:
         match effect:
             case CommitSnapshot():
-                self._spawn(self._commit(job_id, effect))
+                self._tasks.spawn(self._commit(job_id, effect))
             case DeleteSnapshot(snapshot_id):
                 # A job that was started from it removes it when it has no need of it any more.
                 if not needed_by_others(self.records.values(), job_id, snapshot_id):
-                    self._spawn(self._vaults.delete(snapshot_id))
+                    self._tasks.spawn(self._vaults.delete(snapshot_id))
             case Log():
                 pass  # in the journal already
 
@@ -216,11 +216,6 @@ class Service:
             LOG.warning("%s for job %s was not taken: %s", name, job_id, error)
         else:
             LOG.error("%s for job %s: %s", name, job_id, error, exc_info=not isinstance(error, IllegalMove))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _is_acted_on(before: JobRecord | None, stepped: Stepped) -> bool:

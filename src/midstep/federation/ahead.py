@@ -12,7 +12,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from midstep.control.between.relay import CUT_OFF
 from midstep.control.errors import Rejected
 from midstep.engine.ahead import enough
 from midstep.env import Clock
@@ -20,7 +19,7 @@ from midstep.federation.members import Member
 from midstep.model.job import SnapshotRef
 from midstep.model.phase import CopyState, CopyStatus
 from midstep.wire.agent import CopyOrder
-from midstep.wire.api import JobView
+from midstep.wire.api import CUT_OFF, JobView
 from midstep.wire.between import CopiedNews, JobTold
 
 _BASE_S, _SLOWEST_BYTES_PER_S = 180.0, 1e6  # a round that takes longer is given up
@@ -132,6 +131,5 @@ class Copies:
 
 def has_room(receiver: Member, job: JobTold) -> bool:
     """It would begin there at once, as far as is told. Where a node was named, that is left to the region."""
-    told = receiver.told.clusters if receiver.told is not None else ()
-    fits = [one for one in told if not job.types or one.device_type in job.types]
+    fits = [one for one in receiver.clusters if not job.types or one.device_type in job.types]
     return bool(job.node) or any(one.free >= job.least for one in fits)

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from midstep.control.errors import Rejected
 from midstep.env import Clock
 from midstep.federation.members import Member, Members
-from midstep.model.tiers import Tier
 from midstep.policy.asks import Costs
 from midstep.policy.levels.sending import Sending, Waiter, send
 from midstep.policy.levels.summary import Need, Summary
@@ -18,7 +17,6 @@ from midstep.wire.between import ClusterTold, LeaveRequest, WaiterTold
 
 LOG = logging.getLogger("midstep.federation")
 _REFUSED_S = 300.0
-_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
 
 class Balance:
@@ -34,11 +32,10 @@ class Balance:
 
     def plan(self) -> list[Sending]:
         """What is to be sent now. A region that is cut off is left out, with all that waits there."""
-        there = [member for member in self._members.reachable if member.told is not None]
-        told = {member.name: list(steady(member)) for member in there}
+        told = {member.name: list(steady(member)) for member in self._members.reachable}
         waiters = [
-            (_TIERS.index(one.tier), at, waiter_of(member.name, one))
-            for member in there
+            (one.tier.turn, at, waiter_of(member.name, one))
+            for member in self._members.reachable
             for at, one in enumerate(member.told.waiting if member.told else ())
         ]
         waiters.sort(key=lambda row: row[:2])
@@ -52,17 +49,15 @@ class Balance:
         for sending in self.plan():
             giver = self._members.by_name[sending.here]
             try:
-                await depart(giver, self._members.by_name[sending.there], sending.job_id, str(sending))
+                request = LeaveRequest(sending.there, why=str(sending))
+                await depart(giver, self._members.by_name[sending.there], sending.job_id, request)
             except Rejected as error:  # it has begun, or ended, meanwhile; or it would be turned away there
                 LOG.info("job %s stays in %s: %s", sending.job_id, sending.here, error)
                 self._refused_s[sending.job_id, sending.there] = self._clock.monotonic_s()
 
 
-async def depart(
-    giver: Member, receiver: Member, job_id: str, why: str = "", request: LeaveRequest | None = None
-) -> JobView:
+async def depart(giver: Member, receiver: Member, job_id: str, request: LeaveRequest) -> JobView:
     """Have a job leave for another region, if that one would take it. Raises Rejected: nothing was done."""
-    request = request or LeaveRequest(receiver.name, why=why)
     base = f"/v1/internal/jobs/{job_id}"
     passport = await giver.request("POST", f"{base}/passport", json=asdict(request))
     await receiver.request("POST", "/v1/internal/jobs/check", content=passport.content)
@@ -72,7 +67,7 @@ async def depart(
 def steady(member: Member) -> Iterator[Summary]:
     """What a region has; only what was free the time before, too, is free: the rest may be given out now."""
     before = {(one.cluster, one.device_type): one.free for one in member.before}
-    for one in member.told.clusters if member.told is not None else ():
+    for one in member.clusters:
         yield summary_of(one, min(one.free, before.get((one.cluster, one.device_type), 0)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from midstep.control.errors import StateError
-from midstep.control.region import locked
+from midstep.control.region import taken
+from midstep.control.tasks import end
 from midstep.control.vaults.blobs import Blobs
 from midstep.env import Clock, Ids, RealClock, real_ids
 from midstep.federation.ahead import Copies
@@ -60,12 +59,8 @@ class Centre:
     def open(cls, settings: Settings, clock: Clock | None = None, ids: Ids | None = None) -> Self:
         """Take the state folder. Raises StateError: it cannot be used, or another one uses it."""
         clock, ids = clock or RealClock(), ids or real_ids()
-        lock = locked(settings.state_dir)
-        try:
+        with taken(settings.state_dir) as lock:
             blobs = Blobs(settings.state_dir, ids)
-        except OSError as error:
-            os.close(lock)
-            raise StateError(f"cannot use {error.filename}: {error.strerror}") from error
         members = Members(
             {name: Member(name, url, settings.token, clock) for name, url in settings.regions.items()}
         )
@@ -91,11 +86,7 @@ class Centre:
     async def stop(self) -> None:
         """End. Regions and jobs go on."""
         self.handovers.stop()
-        for task in self.tasks:
-            task.cancel()
-        for task in self.tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(self.tasks)
         for member in self.members:
             await member.close()
         os.close(self.lock)

@@ -34,6 +34,9 @@ class Directory:
                 found[place.job.job_id] = place
         return found
 
+    def __contains__(self, job_id: object) -> bool:
+        return any(job_id in member.jobs for member in self._members)
+
     def owner(self, job_id: str) -> Place | None:
         """One job, by its whole id."""
         there = [Place(member, member.jobs[job_id]) for member in self._members if job_id in member.jobs]

@@ -7,14 +7,13 @@ Every method may raise Rejected, NotFound and StateError.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
 from pydantic import TypeAdapter
 
-from midstep.control.between.relay import CUT_OFF
 from midstep.control.errors import Rejected
 from midstep.env import Clock
 from midstep.federation.balance import depart
@@ -22,15 +21,12 @@ from midstep.federation.directory import Directory, Place
 from midstep.federation.members import LIST_TIMEOUT_S, Member, Members
 from midstep.federation.reception import Reception
 from midstep.model.lifecycle import JobState
-from midstep.model.tiers import Priority, Tier
-from midstep.wire.api import EventView, Health, JobView, MigrateRequest, NodeView, ResizeRequest
+from midstep.wire.api import CUT_OFF, EventView, Health, JobView, MigrateRequest, NodeView, ResizeRequest
 from midstep.wire.between import LeaveRequest
 from midstep.wire.metrics import MetricsView
 from midstep.wire.plan import PlanRequest, PlanView
 from midstep.wire.schedule import QueueView
 
-_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
-_PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)
 _VIEW = TypeAdapter(JobView)
 _MICRO = 1e6
 _SETTLED_S = 0.3  # what happened in one region since then may not be told yet
@@ -74,7 +70,7 @@ class Front:
         rows: list[QueueView] = []
         for part in await self._all("/v1/queue", list[QueueView]):
             rows += part or ()
-        rows.sort(key=lambda row: (_TIERS.index(row.tier), _PRIORITIES.index(row.priority), row.since_s))
+        rows.sort(key=lambda row: (row.tier.turn, row.priority.turn, row.since_s))
         return [replace(row, place=place) for place, row in enumerate(rows, 1)]
 
     async def jobs(self, state: str | None) -> list[JobView]:
@@ -129,9 +125,7 @@ class Front:
 
     async def files(self, asked: str) -> AsyncIterator[bytes]:
         """A job's work directory, as it comes."""
-        place = await self._directory.find(asked)
-        if place.job.away:
-            raise _in_transit(place)
+        place = await self._settled(asked)
         path = f"/jobs/{place.job.job_id}/files"
         try:
             return await place.member.stream("GET", f"/v1{path}")
@@ -144,24 +138,18 @@ class Front:
 
     async def migrate(self, asked: str, request: MigrateRequest) -> JobView:
         """Within its region, that region's business; else it is handed over."""
-        place = await self._directory.find(asked)
-        if place.job.away:
-            raise _in_transit(place)
+        place = await self._settled(asked)
         target, node = self._destination(request.to)
         if target is place.member:
-            answer = await self.about(asked, "POST", "/migrate", **_json(request))
-            return _VIEW.validate_json(answer.content)
+            return await self._ask(asked, "/migrate", request)
         return await self._leave(place, target, LeaveRequest(target.name, request.copy_ahead, node=node))
 
     async def resize(self, asked: str, request: ResizeRequest) -> JobView:
         """As `migrate`, where it names a place."""
-        place = await self._directory.find(asked)
-        if place.job.away:
-            raise _in_transit(place)
+        place = await self._settled(asked)
         target, node = self._destination(request.to) if request.to else (place.member, None)
         if target is place.member or request.devices is None:
-            answer = await self.about(asked, "POST", "/resize", **_json(request))
-            return _VIEW.validate_json(answer.content)
+            return await self._ask(asked, "/resize", request)
         return await self._leave(
             place, target, LeaveRequest(target.name, True, node=node, devices=request.devices)
         )
@@ -190,7 +178,7 @@ class Front:
         """Raises Rejected: no region has told of it."""
         member = self._members.of_node(node)
         if member is None:
-            known = ", ".join(sorted(n for one in self._members if one.told for n in one.told.nodes))
+            known = ", ".join(self._members.nodes)
             raise Rejected(404, "no_such_node", f"there is no node {node!r}", known, "`midstep nodes`")
         return member
 
@@ -225,12 +213,23 @@ class Front:
         last = numbered[limit - 1].number if len(numbered) > limit else None
         return [row for row in numbered if last is None or row.number <= last]
 
+    async def _settled(self, asked: str) -> Place:
+        """Where a job is; Rejected while it is on its way."""
+        place = await self._directory.find(asked)
+        if place.job.away:
+            raise _in_transit(place)
+        return place
+
+    async def _ask(self, asked: str, verb: str, body: MigrateRequest | ResizeRequest) -> JobView:
+        """What its region does by itself."""
+        return _VIEW.validate_json((await self.about(asked, "POST", verb, json=asdict(body))).content)
+
     async def _leave(self, place: Place, target: Member, request: LeaveRequest) -> JobView:
         if not target.reachable:
             words = f"region {target.name} cannot be reached; the job stays where it is"
             raise Rejected(503, "region_cut_off", words, "", "try again when it can be")
         try:
-            view = await depart(place.member, target, place.job.job_id, request=request)
+            view = await depart(place.member, target, place.job.job_id, request)
         except Rejected as error:
             if error.problem.code != "is_elsewhere":
                 raise
@@ -244,8 +243,7 @@ class Front:
             return member, to
         if to in self._members.by_name:
             return self._members.by_name[to], None
-        nodes = sorted(n for one in self._members if one.told for n in one.told.nodes)
-        names = ", ".join([*nodes, *self._members.by_name])
+        names = ", ".join([*self._members.nodes, *self._members.by_name])
         raise Rejected(422, "no_such_place", f"there is no node or region {to!r}", f"there are {names}")
 
     async def _in_transit(self, place: Place) -> JobView | None:
@@ -266,10 +264,6 @@ class Front:
                 return None
 
         return await asyncio.gather(*(one(member) for member in self._members))
-
-
-def _json(body: MigrateRequest | ResizeRequest) -> Mapping[str, Any]:
-    return {"json": asdict(body)}
 
 
 def _cut_off(view: JobView, member: Member) -> JobView:

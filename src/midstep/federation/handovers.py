@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
 from midstep.control.errors import Rejected
+from midstep.control.tasks import Tasks
 from midstep.federation.ahead import Copies
 from midstep.federation.directory import Directory, Place
 from midstep.federation.members import Member, Members
@@ -24,28 +23,22 @@ class Handovers:
     def __init__(self, members: Members, directory: Directory, copies: Copies) -> None:
         self._members, self._directory, self._copies = members, directory, copies
         self._busy: set[tuple[str, str]] = set()  # region, job
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def tend(self) -> None:
         """Begin every step that is due."""
-        copied = {job.job_id for member in self._members for job in member.jobs.values() if job.copies}
-        self._begin(self._copies.forget(copied))
+        copied = {job.job_id for member in self._members for job in member.moving if job.copies}
+        self._tasks.spawn(self._copies.forget(copied))
         for member in self._members.reachable:
-            for job in list(member.jobs.values()):
+            for job in member.moving:
                 key = (member.name, job.job_id)
-                if key not in self._busy and (job.leaving or job.away) and not job.over:
+                if key not in self._busy:
                     self._busy.add(key)
-                    self._begin(self._step(member, job))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                    self._tasks.spawn(self._step(member, job))
 
     def stop(self) -> None:
         """Let go of everything: whoever comes next goes on."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     async def _step(self, member: Member, job: JobTold) -> None:
         try:

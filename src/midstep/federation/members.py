@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from midstep.control.between.relay import Passing, cut_off, problem_of
+from midstep.control.between.relay import Passing, cut_off, opened, problem_of
 from midstep.control.errors import Rejected
 from midstep.env import Clock
 from midstep.wire.api import JobView
@@ -32,12 +32,13 @@ class Member:
     """One region's controller. Requests raise Rejected: what it says, or 503 where it does not answer."""
 
     def __init__(self, name: str, url: str, token: str, clock: Clock) -> None:
-        self.name, self.url, self._clock = name, url, clock
+        self.name, self._clock = name, clock
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False)
         self.told: RegionTold | None = None
         self.before: tuple[ClusterTold, ...] = ()  # what it told of its clusters the time before
         self.jobs: dict[str, JobTold] = {}
+        self.moving: list[JobTold] = []  # of those, the ones on their way, or of which something is left
         self.views: list[JobView] = []  # as last listed
         self._listening = asyncio.Lock()  # two answers in the wrong order would leave what is old
         self._silent_s: float | None = clock.monotonic_s()  # since when; None: it answers
@@ -47,6 +48,16 @@ class Member:
     def reachable(self) -> bool:
         """It answered the last time."""
         return self._silent_s is None
+
+    @property
+    def clusters(self) -> tuple[ClusterTold, ...]:
+        """As it told last."""
+        return self.told.clusters if self.told is not None else ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of its nodes, as it told last."""
+        return self.told.nodes if self.told is not None else ()
 
     async def close(self) -> None:
         """Close its connections."""
@@ -83,10 +94,11 @@ class Member:
                 self._silent_s = self._clock.monotonic_s()
                 self.news()
             return
-        self.before = self.told.clusters if self.told is not None else ()
+        self.before = self.clusters
         self._silent_s, self.told = None, told
         if told.jobs is not None:
             self.jobs = {job.job_id: job for job in told.jobs}
+            self.moving = [job for job in told.jobs if (job.leaving or job.away) and not job.over]
         self.news()
 
     async def ask(self, method: str, path: str, kind: type[T] | Any, body: object = None, **more: Any) -> Any:
@@ -119,18 +131,7 @@ class Member:
         """One request whose answer is passed on as it comes."""
         if not self._may_be_back():
             raise cut_off(self.name, TimeoutError("it does not answer"))
-        stack = AsyncExitStack()
-        try:
-            response = await stack.enter_async_context(self._http.stream(method, path, **more))
-            if not response.is_success:
-                await response.aread()
-        except httpx.HTTPError as error:
-            await stack.aclose()
-            raise cut_off(self.name, error) from None
-        if not response.is_success:
-            await stack.aclose()
-            raise problem_of(response, self.name)
-        return Passing(response, stack)
+        return await opened(self._http, self.name, method, path, **more)
 
     def _may_be_back(self) -> bool:
         return self._silent_s is None or self._clock.monotonic_s() - self._silent_s < PATIENCE_S
@@ -143,7 +144,7 @@ class Members:
         self.by_name = dict(sorted(members.items()))
         self.news = asyncio.Event()
         for member in self.by_name.values():
-            member.news = self._news
+            member.news = self.news.set
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.by_name.values())
@@ -158,6 +159,11 @@ class Members:
         """Regions that do not answer."""
         return tuple(name for name, member in self.by_name.items() if not member.reachable)
 
+    @property
+    def nodes(self) -> list[str]:
+        """The names of all nodes."""
+        return sorted(node for member in self.by_name.values() for node in member.nodes)
+
     def member(self, region: str) -> Member:
         """Raises Rejected: there is no such region."""
         if region in self.by_name:
@@ -167,11 +173,8 @@ class Members:
 
     def of_node(self, node: str) -> Member | None:
         """Where a node is."""
-        return next((one for one in self.by_name.values() if one.told and node in one.told.nodes), None)
+        return next((one for one in self.by_name.values() if node in one.nodes), None)
 
     async def refresh(self) -> None:
         """Be told by all what there is now."""
         await asyncio.gather(*(member.refresh() for member in self.by_name.values()))
-
-    def _news(self) -> None:
-        self.news.set()

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from midstep.control.errors import Rejected
 from midstep.federation.members import Member, Members
+from midstep.policy.shares import parent
 from midstep.wire.schedule import QuotaRequest, QuotaView
 
 
@@ -31,8 +32,8 @@ class Quotas:
         """Let a project count on so many devices: all regions must hear of it, or none keeps it."""
         self._need_all()
         before = {member.name: await self._of(member) for member in self._members}
-        parent, _, _ = project.rpartition("/")
-        left = {name: _left(views, parent, project) for name, views in before.items()} if parent else None
+        above = parent(project)
+        left = {name: _left(views, above, project) for name, views in before.items()} if above else None
         parts = split(request.devices, {member.name: _devices(member) for member in self._members}, left)
         done: list[Member] = []
         try:
@@ -92,21 +93,15 @@ def split(devices: int, sizes: Mapping[str, int], left: Mapping[str, int] | None
     return parts
 
 
-def _left(views: Iterable[QuotaView], parent: str, project: str) -> int:
-    """Of the part of a project's parent what its other children do not count on."""
+def _left(views: Iterable[QuotaView], above: str, project: str) -> int:
+    """Of what the project ``above`` counts on, what its other sub-projects leave."""
     known = {view.project: view.devices or 0 for view in views}
-    depth = project.count("/")
-    beside = [
-        devices
-        for name, devices in known.items()
-        if name != project and name.startswith(f"{parent}/") and name.count("/") == depth
-    ]
-    return known.get(parent, 0) - sum(beside)
+    beside = [known[name] for name in known if name != project and parent(name) == above]
+    return known.get(above, 0) - sum(beside)
 
 
 def _devices(member: Member) -> int:
-    told: Iterable[int] = (one.size for one in member.told.clusters) if member.told is not None else ()
-    return sum(told)
+    return sum(one.size for one in member.clusters)
 
 
 def _added(one: QuotaView, other: QuotaView) -> QuotaView:

@@ -41,7 +41,7 @@ class Reception:
 
     async def submit(self, request: JobRequest) -> JobView:
         """Take a job. Raises Rejected, NotFound."""
-        job_id = self._ids.job(taken=self._directory.all())
+        job_id = self._ids.job(taken=self._directory)
         refused: Rejected | None = None
         for member in await self.candidates(request):
             try:
@@ -125,7 +125,7 @@ class Reception:
 def _chosen(need: Need, members: list[Member]) -> Iterator[tuple[str, Summary]]:
     for member in members:
         board = Board()
-        for told in member.told.clusters if member.told is not None else ():
+        for told in member.clusters:
             board.put(summary_of(told, told.free))
         chosen = choose_cluster(need, board, lambda _: True)
         if chosen is not None:

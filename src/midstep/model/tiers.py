@@ -12,6 +12,11 @@ class Priority(enum.StrEnum):
     MEDIUM = "medium"
     HIGH = "high"
 
+    @property
+    def turn(self) -> int:
+        """Who goes first has the lowest."""
+        return _PRIORITIES.index(self)
+
 
 class Tier(enum.StrEnum):
     """The GPU fraction that a job is promised; see `guarantee`."""
@@ -25,5 +30,12 @@ class Tier(enum.StrEnum):
         """Useful device time received / asked for, over a sliding hour; 0 is best effort."""
         return _GUARANTEE[self]
 
+    @property
+    def turn(self) -> int:
+        """Who goes first has the lowest."""
+        return _TIERS.index(self)
+
 
 _GUARANTEE = {Tier.PREMIUM: 0.95, Tier.STANDARD: 0.70, Tier.BASIC: 0.0}
+_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
+_PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)

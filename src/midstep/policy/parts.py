@@ -3,7 +3,7 @@ one gets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from midstep.model.job import MILLI
@@ -51,9 +51,9 @@ def fullest(rooms: list[Room], taken: Taken, want: Want) -> list[Room]:
     devices that nobody has, one of the node with the fewest. ``want.beside``: only where those are."""
     choices = [(room, (room.node.name, index)) for room in rooms for index in room.free]
     if want.beside is not None:
-        company = [one for one in choices if not _apart(taken.parts, one[1], want.beside)]
+        company = [one for one in choices if any(job in taken.parts.get(one[1], ()) for job in want.beside)]
         choices = company or [one for one in choices if one[1] not in taken.parts]
-        if want.beside and not company and _anywhere(taken.parts, want.beside):
+        if not company and any(job in sharers for sharers in taken.parts.values() for job in want.beside):
             return []  # where they are somebody has yet to leave
     if not choices:
         return []
@@ -62,11 +62,3 @@ def fullest(rooms: list[Room], taken: Taken, want: Want) -> list[Room]:
     }
     room, (_, index) = min(choices, key=lambda one: (taken.left(one[1], want), untouched[one[1][0]], one[1]))
     return [replace(room, free=(index,))]
-
-
-def _apart(parts: Mapping[DeviceKey, Mapping[str, int]], key: DeviceKey, jobs: tuple[str, ...]) -> bool:
-    return not any(job in parts.get(key, ()) for job in jobs)
-
-
-def _anywhere(parts: Mapping[DeviceKey, Mapping[str, int]], jobs: tuple[str, ...]) -> bool:
-    return any(job in sharers for sharers in parts.values() for job in jobs)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from midstep.model.fleet import Node
 from midstep.model.job import MILLI, Placement
-from midstep.model.tiers import Tier
 from midstep.policy.fit import Fit, Room, fit, spread
 from midstep.policy.parts import Taken, fullest
 from midstep.policy.picture import DeviceKey, Picture, Plan, Start, Wait, Want
@@ -29,8 +28,6 @@ from midstep.policy.reasons import (
     TooLarge,
 )
 from midstep.policy.units import Homes, Shape, homes_for, placement_of, shape_of
-
-_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 
 
 def plan(picture: Picture, wants: Iterable[Want]) -> Plan:
@@ -71,7 +68,7 @@ def _start(picture: Picture, want: Want, placement: Placement) -> Start:
 
 
 def _turn(want: Want) -> tuple[int, float, str]:
-    return (_TIERS.index(want.spec.tier), want.queued_s, want.job_id)
+    return (want.spec.tier.turn, want.queued_s, want.job_id)
 
 
 def _answer(picture: Picture, taken: Taken, want: Want) -> Placement | Reason:

@@ -35,7 +35,8 @@ from midstep.model.phase import Stall, StepTiming
 from midstep.model.tiers import Priority, Tier
 from midstep.wire.schedule import FractionView
 
-CUT_OFF = "Midstep-Cut-Off"  # a header: regions that cannot be reached, which the answer lacks
+CUT_OFF = ("region_cut_off", "region_silent")  # codes: it does not answer; it may have heard what was asked
+CUT_OFF_HEADER = "Midstep-Cut-Off"  # regions that cannot be reached, which the answer lacks
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Snapshots of other regions that are brought into this one's archive while their jobs run there. Told by
-levels; nothing is written down: who wants them asks again."""
+levels; nothing is written down: who wants them asks again, and what nobody asks for any more is dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from midstep.control.errors import Rejected
 from midstep.control.fleet import Fleet
@@ -14,46 +15,53 @@ from midstep.wire.agent import CopyOrder
 _FORGOTTEN_S = 60.0
 
 
+@dataclass(slots=True)
+class _Errand:
+    """What a node shall bring; ``asked_s``: when it was asked for last."""
+
+    node: str
+    order: CopyOrder
+    status: CopyStatus
+    asked_s: float
+
+
 class Errands:
     """``changed`` is called with a node that shall do something else now."""
 
     def __init__(self, fleet: Fleet, clock: Clock) -> None:
         self._fleet, self._clock = fleet, clock
-        self._asked_s: dict[str, float] = {}  # snapshot -> when it was asked for last
         self.changed: Callable[[str], None] = lambda node: None
-        self._orders: dict[str, tuple[str, CopyOrder]] = {}  # snapshot -> node, what it shall bring
-        self._status: dict[str, CopyStatus] = {}
+        self._all: dict[str, _Errand] = {}  # by snapshot
 
     def want(self, order: CopyOrder) -> CopyStatus:
         """Have it brought; how far it is. Raises Rejected: no node is there to bring it."""
-        name = order.source.snapshot_id
-        self._asked_s[name] = self._clock.monotonic_s()
+        source, now_s = order.source, self._clock.monotonic_s()
         there = sorted(self._fleet.connected)
-        known = self._orders.get(name)
-        if known is None or known[0] not in there:
+        errand = self._all.get(source.snapshot_id)
+        if errand is None or errand.node not in there:
             if not there:
                 raise Rejected(503, "no_nodes", "no node of this region is connected")
-            self._status.pop(name, None)
-            self._orders[name] = (there[0], order)
-            self.changed(there[0])
-        return self._status.get(name) or CopyStatus(order.job_id, name, left_bytes=order.source.nbytes)
+            begun = CopyStatus(order.job_id, source.snapshot_id, left_bytes=source.nbytes)
+            errand = self._all[source.snapshot_id] = _Errand(there[0], order, begun, now_s)
+            self.changed(errand.node)
+        errand.asked_s = now_s
+        return errand.status
 
     def drop(self, snapshot_id: str) -> None:
         """It is not wanted any more; what has come stays in the archive."""
-        self._status.pop(snapshot_id, None)
-        self._asked_s.pop(snapshot_id, None)
-        known = self._orders.pop(snapshot_id, None)
-        if known is not None:
-            self.changed(known[0])
+        errand = self._all.pop(snapshot_id, None)
+        if errand is not None:
+            self.changed(errand.node)
 
     def of(self, node: str) -> tuple[CopyOrder, ...]:
-        """What a node shall bring: what nobody has asked for in a while is not wanted any more."""
-        return tuple(order for name, order in self._orders.values() if name == node)
+        """What a node shall bring."""
+        return tuple(errand.order for errand in self._all.values() if errand.node == node)
 
     def heard(self, node: str, status: CopyStatus) -> None:
         """A node's word."""
-        known = self._orders.get(status.snapshot_id)
-        if self._clock.monotonic_s() - self._asked_s.get(status.snapshot_id, 0.0) > _FORGOTTEN_S:
+        errand = self._all.get(status.snapshot_id)
+        if errand is None or errand.node != node:
+            return
+        errand.status = status
+        if self._clock.monotonic_s() - errand.asked_s > _FORGOTTEN_S:
             self.drop(status.snapshot_id)
-        elif known is not None and known[0] == node:
-            self._status[status.snapshot_id] = status

@@ -67,18 +67,16 @@ class Border:
 
     def draft(self, record: JobRecord, request: LeaveRequest) -> bytes:
         """The passport that a job would be given now."""
-        where = (request.why, request.node, request.devices)
-        parting = Parting(request.region, self._service.now_s(), False, False, False, *where)
+        now_s, why = self._service.now_s(), request.why
+        parting = Parting(request.region, now_s, why=why, node=request.node, devices=request.devices)
         return _LUGGAGE.dump_json(Luggage(passport_of(record, self._fleet.regions[0], parting)))
 
     def check(self, body: bytes) -> None:
         """Whether a job could ever run here, and its node takes jobs now."""
         passport = _read(body).passport
         check_possible(_want(passport), self._fleet)
-        if passport.node in self._fleet.cordons.names:
-            hint = f"`midstep uncordon {passport.node}` lets it take jobs again"
-            words = f"node {passport.node} is cordoned: it takes nothing new"
-            raise Rejected(409, "node_cordoned", words, "", hint)
+        if passport.node is not None:
+            self._fleet.cordons.refuse(passport.node)
 
     async def take_in(self, body: bytes) -> JobRecord:
         """Take a job that was given away. What is refused once is refused for ever, so that who gave it away

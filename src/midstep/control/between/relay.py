@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -41,19 +42,8 @@ class Relay:
 
     async def chunks(self, region: str, body: bytes) -> Passing:
         """As `Shipping.chunks`: the stream is passed on as it comes."""
-        stack = AsyncExitStack()
         path = f"/v1/internal/vault/{region}/chunks"
-        try:
-            response = await stack.enter_async_context(self._http.stream("POST", path, content=body))
-            if not response.is_success:
-                await response.aread()
-        except httpx.HTTPError as error:
-            await stack.aclose()
-            raise cut_off(region, error) from None
-        if not response.is_success:
-            await stack.aclose()
-            raise problem_of(response, region)
-        return Passing(response, stack)
+        return await opened(self._http, region, "POST", path, content=body)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -82,7 +72,20 @@ class Passing(AsyncIterator[bytes]):
         await self._stack.aclose()
 
 
-CUT_OFF = ("region_cut_off", "region_silent")
+async def opened(http: httpx.AsyncClient, region: str, method: str, path: str, **more: Any) -> Passing:
+    """A request whose answer is passed on. Raises Rejected: what the other side says, or that it does not."""
+    stack = AsyncExitStack()
+    try:
+        response = await stack.enter_async_context(http.stream(method, path, **more))
+        if not response.is_success:
+            await response.aread()
+    except httpx.HTTPError as error:
+        await stack.aclose()
+        raise cut_off(region, error) from None
+    if not response.is_success:
+        await stack.aclose()
+        raise problem_of(response, region)
+    return Passing(response, stack)
 
 
 def cut_off(region: str, error: Exception, *, sent: bool = False) -> Rejected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from midstep.control.fleet import Fleet
 from midstep.control.scheduling.asking import ask
@@ -47,7 +48,8 @@ class Teller:
         return self._said[1]
 
     def _changed(self, before: JobRecord | None, after: JobRecord) -> None:
-        if before is None or job_told(before) != job_told(after):
+        asked = self._said[0] >= 0  # else whoever asks first is told all
+        if asked and (before is None or job_told(before) != job_told(after)):
             self._count += 1
 
     def _clusters(self) -> Iterator[ClusterTold]:
@@ -79,20 +81,22 @@ class Teller:
             yield ClusterTold(*names, size, free, largest, 0.0, 0.0, float(waiting))
 
     def _waiting(self) -> Iterator[WaiterTold]:
-        """What could never run here is not in the scheduler's queue: it comes last."""
-        if not self._planner.steers:
-            return
-        scheduler, now_s = self._planner.pilot.scheduler, self._service.now_s()
-        order = {job_id: place for place, job_id in enumerate(scheduler.queue())}
-        found: list[WaiterTold] = []
-        for record in self._service.records.values():
+        """The first ones. What could never run here is not in the scheduler's queue: it comes last."""
+        if self._planner.steers:
+            yield from islice(self._waiters(), MOST_WAITING)
+
+    def _waiters(self) -> Iterator[WaiterTold]:
+        pilot, records, now_s = self._planner.pilot, self._service.records, self._service.now_s()
+        routing = pilot.scheduler.routing
+        waiting = [job_id for job_id, record in records.items() if record.waits]
+        others = sorted(job_id for job_id in waiting if not pilot.knows(job_id))
+        for job_id in (*pilot.scheduler.queue(), *others):
+            record = records[job_id]
             wanted = ask(record, now_s) if _may_leave(record) else None
             if wanted is not None and not wanted.region:  # else it was submitted to be here
-                stranded = scheduler.routing.too_large(wanted) is not None
-                guaranteed = scheduler.routing.commitment(wanted, record.spec.tier)
-                found.append(_waiter(record, wanted, now_s, guaranteed, stranded))
-        found.sort(key=lambda one: (order.get(one.job_id, len(order)), one.job_id))
-        yield from found[:MOST_WAITING]
+                stranded = routing.too_large(wanted) is not None
+                guaranteed = routing.commitment(wanted, record.spec.tier)
+                yield _waiter(record, wanted, now_s, guaranteed, stranded)
 
 
 def _may_leave(record: JobRecord) -> bool:
@@ -120,14 +124,13 @@ def _waiter(
 def job_told(record: JobRecord) -> JobTold:
     """Where one job is."""
     parting = record.parting
-    leaves = parting is not None and not record.away
     return JobTold(
         job_id=record.job_id,
         name=record.spec.name,
         submitted_s=record.submitted_s,
         hops=record.hops,
         away=record.away,
-        leaving=parting.region if parting is not None and leaves else "",
+        leaving=parting.region if parting is not None and not parting.handed else "",
         ready=ready(record),
         copies=parting is not None and parting.copies,
         ahead=parting is not None and parting.ahead,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from midstep.control.errors import StateError
+from midstep.control.errors import Rejected, StateError
 from midstep.control.journal import Journal
 
 _KIND = "node"
@@ -52,6 +52,12 @@ class Cordons:
     def drains(self) -> dict[str, Drain]:
         """Nodes that everything shall leave."""
         return {name: said.drain for name, said in sorted(self._all.items()) if said.drain is not None}
+
+    def refuse(self, node: str) -> None:
+        """Raises Rejected: it takes nothing new."""
+        if node in self._all:
+            hint = f"`midstep uncordon {node}` lets it take jobs again"
+            raise Rejected(409, "node_cordoned", f"node {node} is cordoned: it takes nothing new", "", hint)
 
     def put(self, name: str, now_s: float, drain: Drain | None = None) -> None:
         """Cordon a node, and empty it if ``drain`` is given. Raises StateError."""

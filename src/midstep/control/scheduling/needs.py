@@ -12,12 +12,10 @@ from midstep.engine.check import devices_of
 from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.lifecycle import Stage
-from midstep.model.tiers import Tier
 from midstep.policy.picture import Picture, Want
 from midstep.policy.place import hopeless, plan
 
 _SHOWN = 3  # jobs, of those that would make room
-_TIERS = (Tier.BASIC, Tier.STANDARD, Tier.PREMIUM)  # whose leaving is looked at first
 
 
 def would_run_if(
@@ -94,7 +92,7 @@ def _nodes(want: Want, fleet: Picture, cordoned: tuple[str, ...]) -> list[str]:
 def _jobs(want: Want, others: list[JobRecord], nodes: Mapping[str, NodeStatus]) -> list[str]:
     """Jobs whose end alone would be enough."""
     holders = [other for other in others if devices_of(other)]
-    holders.sort(key=lambda other: (_TIERS.index(other.spec.tier), -other.submitted_s, other.job_id))
+    holders.sort(key=lambda other: (-other.spec.tier.turn, -other.submitted_s, other.job_id))
     found: list[str] = []
     for holder in holders:
         left = picture([other for other in others if other is not holder], nodes)

@@ -11,17 +11,13 @@ from midstep.engine.record import Intent, JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import MILLI, JobSpec
 from midstep.model.lifecycle import Stage
-from midstep.model.tiers import Priority, Tier
 from midstep.policy.picture import Picture, Want
-
-_TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
-_PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)
 
 
 def turn(record: JobRecord) -> tuple[int, int, float, str]:
     """By what the queue is ordered: tier, priority, since when."""
     spec = record.spec
-    return (_TIERS.index(spec.tier), _PRIORITIES.index(spec.priority), record.queued_s, record.job_id)
+    return (spec.tier.turn, spec.priority.turn, record.queued_s, record.job_id)
 
 
 def picture(records: Iterable[JobRecord], nodes: Mapping[str, NodeStatus]) -> Picture:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from midstep.control.service import Service
+from midstep.control.tasks import Tasks
 from midstep.control.vaults.checkpoints import kept
 from midstep.control.vaults.forking import refs
 from midstep.control.vaults.hurry import Hurry, Running, leaves_region, reason_of
@@ -61,7 +61,7 @@ class Archiving:
         self._refused: set[tuple[str, str]] = set()  # region, job: its rule could not be applied just now
         self.hurry = Hurry()
         self._failures = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         service.on_change.append(self._changed)
 
     async def run(self) -> None:
@@ -75,8 +75,7 @@ class Archiving:
             await asyncio.gather(*map(self._look_after, self._vaults.regions))
         finally:
             self.hurry.stop()
-            for task in self._tasks:
-                task.cancel()
+            self._tasks.cancel()
 
     async def _look_after(self, region: str) -> None:
         while True:  # by itself: another region's archive may not answer for long
@@ -145,7 +144,7 @@ class Archiving:
             if any(_may_read(each, ref) for each in (record, *self._service.records.values())):
                 continue
             if ref.snapshot_id in self._vaults.durable and self._vaults.hide(ref.snapshot_id):
-                self._spawn(self._vaults.clear(ref.snapshot_id))
+                self._tasks.spawn(self._vaults.clear(ref.snapshot_id))
 
     def _orders(self, region: str) -> Orders | None:
         living = [record for record in self._service.records.values() if record.stage is not Stage.OVER]
@@ -279,16 +278,11 @@ class Archiving:
             await self._clock.sleep(delay_s)
             self._wake()
 
-        self._spawn(wait())
+        self._tasks.spawn(wait())
 
     def _wake(self) -> None:
         for event in self._wakes.values():
             event.set()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _may_read(record: JobRecord, ref: SnapshotRef) -> bool:
