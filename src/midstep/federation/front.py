@@ -217,6 +217,9 @@ class Front:
         """Where a job is; Rejected while it is on its way."""
         place = await self._directory.find(asked)
         if place.job.away:
+            await self._members.refresh()  # it may have arrived, or come back, a moment ago
+            place = await self._directory.find(place.job.job_id)
+        if place.job.away:
             raise _in_transit(place)
         return place
 
