@@ -8,6 +8,7 @@ for all ranks of the job.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import select
@@ -28,6 +29,7 @@ from midstep.agent.drivers.explain import explain
 from midstep.agent.drivers.follow import RankProcess, alive, children, inner_pid, process_at, processes
 from midstep.agent.drivers.outside import inspect
 from midstep.agent.drivers.procfs import enter_with_node_proc, give_own_proc
+from midstep.agent.drivers.shadow import Shadow, Unhidden, hide, hideable
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.drivers.turns import Turns
 
@@ -39,9 +41,11 @@ _COMMON = (
     "--ghost-limit", "4095M",
     "--manage-cgroups=ignore", "--network-lock", "skip",
 )  # fmt: skip
+_log = logging.getLogger(__name__)
 _PID_FILE = "restored.pid"
 _HALFWAY_S = 0.5
 _FAILS_S = 5.0
+_TRIES = 2
 # CRIU lends files names that are unique in a rank, not in the home that it shares: one such rank at a time.
 _lending = threading.Lock()
 # It makes deleted files anew under names that are unique in a rank, too.
@@ -54,6 +58,7 @@ class Dumped:
     duration_s: float
     times: DumpTimes
     outside: tuple[str, ...]  # files that the rank may write to and that are not carried with it
+    shadow: Shadow | None  # has pages that are still to be written; whoever gets it drops it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,8 @@ class RestoreSpec:
 class Criu:
     path: Path
 
-    def dump(self, p: RankProcess, images: Path, deadline_s: float) -> Dumped:
-        """Write the images of a frozen rank.
+    def dump(self, p: RankProcess, images: Path, deadline_s: float, later: bool = False) -> Dumped:
+        """Write the images of a frozen rank; ``later``: most of its memory from a shadow, when it runs on.
 
         Refused, TooSlow: nothing is left in `images`, and the rank is as it was; thaw it before the next try.
         """
@@ -77,24 +82,24 @@ class Criu:
         begun = time.monotonic()
         if not alive(p):
             raise RankGone(f"rank {p.rank} (pid {p.init_pid}) has ended")
+        shadow: Shadow | None = None
         try:
             pids = processes(p)
             found = inspect(p.init_pid, pids)
-            second_stop.drop(pids)
             with _lending if found.nameless else contextlib.nullcontext():
-                kernel.apart(partial(self._dump, p, images, deadline_s), f"dump-{p.rank}")
+                shadow = self._dump_hidden(p, images, pids, deadline_s) if later else None
+                if shadow is None:
+                    self._dump_apart(p, images, pids, deadline_s)
                 lent_names.make_own(p, images)
         except BaseException:
+            if shadow is not None:
+                shadow.drop()
             lent_names.drop(p, images)
             _clear(images)
             raise
-        duration_s = time.monotonic() - begun
-        return Dumped(
-            sum(file.stat().st_size for file in images.iterdir()),
-            duration_s,
-            dump_times(images),
-            found.written,
-        )
+        nbytes = sum(file.stat().st_size for file in images.iterdir())
+        nbytes += sum(shadow.sizes.values()) if shadow else 0
+        return Dumped(nbytes, time.monotonic() - begun, dump_times(images), found.written, shadow)
 
     def restore(self, images: Path, spec: RestoreSpec, deadline_s: float) -> RankProcess:
         """Make the rank again, stopped, in a new cell over `spec.home`. Refused, TooSlow: nothing of it is
@@ -105,6 +110,27 @@ class Criu:
             p = kernel.apart(lambda: self._restore(images, spec, deadline_s), f"restore-{spec.rank}")
         give_own_proc(p.init_pid)
         return p
+
+    def _dump_hidden(self, p: RankProcess, images: Path, pids: list[int], deadline_s: float) -> Shadow | None:
+        """None: it has to be done as ever."""
+        numbers = hideable(p)
+        for _ in range(_TRIES if numbers else 0):
+            hide(images, numbers)
+            self._dump_apart(p, images, pids, deadline_s)
+            try:
+                return Shadow(p, images, pids)
+            except (Unhidden, OSError) as error:
+                _log.warning("rank %d: no shadow: %s", p.rank, error)
+                lent_names.drop(p, images)
+                _clear(images)
+                if not isinstance(error, Unhidden):
+                    break
+                numbers = error.numbers
+        return None
+
+    def _dump_apart(self, p: RankProcess, images: Path, pids: list[int], deadline_s: float) -> None:
+        second_stop.drop(pids)
+        kernel.apart(partial(self._dump, p, images, deadline_s), f"dump-{p.rank}")
 
     def _dump(self, p: RankProcess, images: Path, deadline_s: float) -> None:
         with _folder(images) as fd:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _US = 1e-6
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _REMAP_LINKED, _REMAP_GHOST = 0, 1
 REGULAR_NAME_TAG = 6 << 3 | 2  # the field of a file's name in its entry
+
+
+PageList = list[tuple[int, int]]  # (address, pages that follow each other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,12 @@ def dump_times(images: Path) -> DumpTimes:
     """All zero when CRIU left no such file."""
     n = _numbers(images / "stats-dump")
     seconds = [n.get(field, 0) * _US for field in (1, 2, 3, 4)]
-    return DumpTimes(*seconds, written_bytes=n.get(7, 0) * _PAGE_BYTES)
+    return DumpTimes(*seconds, written_bytes=n.get(7, 0) * PAGE_BYTES)
 
 
 def restore_times(images: Path) -> RestoreTimes:
     n = _numbers(images / "stats-restore")
-    return RestoreTimes(n.get(3, 0) * _US, n.get(4, 0) * _US, n.get(5, 0) * _PAGE_BYTES)
+    return RestoreTimes(n.get(3, 0) * _US, n.get(4, 0) * _US, n.get(5, 0) * PAGE_BYTES)
 
 
 def borrowed_names(images: Path) -> list[str]:
@@ -53,6 +56,21 @@ def borrowed_names(images: Path) -> list[str]:
 def ghost_names(images: Path) -> frozenset[str]:
     """Names that deleted files had, beside which CRIU makes them anew for an instant at a restore."""
     return frozenset(_names(images, {old for old, _ in _remaps(images, _REMAP_GHOST)}))
+
+
+def page_lists(images: Path) -> dict[int, tuple[int, PageList]]:
+    """By a process's own pid: the number of the file with its pages, and which these are, in order."""
+    found: dict[int, tuple[int, PageList]] = {}
+    for path in images.glob("pagemap-[0-9]*.img"):
+        head, *entries = [dict(_fields(entry)) for entry in _messages(path)]
+        runs = [(_int(it, 1), _int(it, 5) or _int(it, 2)) for it in entries]  # 2: of more than 32 bits in 5
+        found[int(path.stem.partition("-")[2])] = (_int(head, 1), runs)
+    return found
+
+
+def _int(fields: dict[int, int | bytes], number: int) -> int:
+    value = fields.get(number, 0)
+    return value if isinstance(value, int) else 0
 
 
 def _remaps(images: Path, kind: int) -> list[tuple[int | bytes | None, int | bytes | None]]:

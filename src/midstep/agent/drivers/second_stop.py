@@ -9,18 +9,19 @@ signal, and drop it: no instruction of the job is executed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 
-from midstep.agent.drivers import kernel
+from midstep.agent.drivers.ptrace import (
+    ALL_CHILDREN,
+    CONT,
+    DETACH,
+    EVENT_STOP,
+    INTERRUPT,
+    SEIZE,
+    request,
+)
 
-_CONT = 7
-_DETACH = 17
-_SEIZE = 0x4206
-_INTERRUPT = 0x4207
-_EVENT_STOP = 128
-_ALL_CHILDREN = 0x40000000  # __WALL: threads and other people's children, too
 _TURNS = 64  # there are no more signals than that
 
 
@@ -38,30 +39,24 @@ def _pending(pid: int) -> int:
 
 
 def _drop(pid: int) -> None:
-    _ptrace(_SEIZE, pid)
+    request(SEIZE, pid)
     try:
         for _ in range(_TURNS):
             taken = _next_signal(pid)
-            _ptrace(_INTERRUPT, pid)  # so that it stops again before it gets to user code
+            request(INTERRUPT, pid)  # so that it stops again before it gets to user code
             if taken == signal.SIGSTOP:
-                _ptrace(_CONT, pid)
-                os.waitpid(pid, _ALL_CHILDREN)
+                request(CONT, pid)
+                os.waitpid(pid, ALL_CHILDREN)
                 return
-            _ptrace(_CONT, pid, taken)  # one that was pending before it: delivered, as it would have been
+            request(CONT, pid, taken)  # one that was pending before it: delivered, as it would have been
     finally:
-        _ptrace(_DETACH, pid)  # into the stop that it was in
+        request(DETACH, pid)  # into the stop that it was in
 
 
 def _next_signal(pid: int) -> int:
     """Let it go on to the next signal that it takes. One is pending: until then it stays in the kernel."""
     while True:
-        _, status = os.waitpid(pid, _ALL_CHILDREN)
-        if status >> 16 != _EVENT_STOP:
+        _, status = os.waitpid(pid, ALL_CHILDREN)
+        if status >> 16 != EVENT_STOP:
             return os.WSTOPSIG(status)
-        _ptrace(_CONT, pid)
-
-
-def _ptrace(request: int, pid: int, data: int = 0) -> None:
-    kernel.call(
-        "ptrace", ctypes.c_long(request), ctypes.c_int(pid), ctypes.c_void_p(0), ctypes.c_void_p(data)
-    )
+        request(CONT, pid)

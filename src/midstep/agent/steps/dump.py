@@ -1,7 +1,8 @@
 """DUMP: the job's share on this node stands still, at a cut, and is in the vault; its processes are still
 here, stopped.
 
-A checkpoint's part (``keep``) is made in memory, and stored when the ranks run on.
+A checkpoint's part (``keep``) is made in memory, but for the ranks' own memory, of which their shadows remain
+(`midstep.agent.drivers.shadow`); it is stored when the ranks run on.
 
 for checkpoints lighten (a step is ended, freed memory given back) -> on GPUs lock and checkpoint (device
 state in host memory), then freeze (nothing new can be posted) -> drain (what all had posted is done; nothing
@@ -15,7 +16,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from midstep.agent.drivers.cell import home_seen_by
 from midstep.agent.drivers.criu import Criu
 from midstep.agent.drivers.errors import DriverError
 from midstep.agent.drivers.launch import RankProcess, alive, processes
+from midstep.agent.drivers.shadow import Shadow
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
 from midstep.agent.staging import Made, discard, store
@@ -177,22 +179,25 @@ async def _write_part(job: Job, wanted: Assignment, frozen: freeze.Frozen) -> in
     staged = await _memory_for(job, target) if wanted.keep else None
     folder = staged or vault.stage(target)
     files: dict[str, int] = {}
-    job.made = Made(target, folder, Part(entry.place.index, ranks, homes, 0, {})) if staged else None
+    made = job.made = Made(target, folder, Part(entry.place.index, ranks, homes, 0, {})) if staged else None
+    shadows = made.shadows if made else None
     if job.means.criu is None:
         record["in_place"] = job.means.config.name
     else:
         if homes:
-            await _dump_ranks(job, job.means.criu, folder, ranks)
+            await _dump_ranks(job, job.means.criu, folder, ranks, shadows)
         home_bytes = await blocking(partial(_home_bytes, job, homes))
         async with step(job, "dump", "store", intact=True, nbytes=home_bytes) as current:
             for number in homes:
                 await blocking(partial(_store_home, job, number, folder, current.limit_s))
             files = await blocking(partial(_files_of, folder, ranks, homes))
+            for rank, shadow in (shadows or {}).items():
+                files |= {f"rank-{rank}/{name}": size for name, size in shadow.sizes.items()}
             current.nbytes = sum(n for name, n in files.items() if name.startswith("home-"))
     nbytes = sum(files.values())
     part = Part(entry.place.index, ranks, homes, nbytes, files, record)
-    if staged is not None:
-        job.made = Made(target, staged, part)
+    if made is not None:
+        job.made = replace(made, part=part)
     else:
         await blocking(partial(vault.put_part, target, part))
         if wanted.keep:
@@ -206,17 +211,26 @@ async def _memory_for(job: Job, target: str) -> Path | None:
     return await blocking(partial(job.means.staging.folder, target, entry.place.index, expected))
 
 
-async def _dump_ranks(job: Job, criu: Criu, folder: Path, those: tuple[int, ...]) -> None:
+async def _dump_ranks(
+    job: Job, criu: Criu, folder: Path, those: tuple[int, ...], shadows: dict[int, Shadow] | None
+) -> None:
+    """``shadows``: takes those of the ranks, whose memory is stored later."""
     # One that was killed while it stood still fails the dump.
     ranks = [p for rank, p in job.entry.processes.items() if rank in those]
     turn = asyncio.Semaphore(_AT_ONCE)
     expected = sum(map(_memory_bytes, ranks))
     async with step(job, "dump", "dump", intact=True, nbytes=expected) as current:
 
+        def dump(p: RankProcess) -> int:
+            later = shadows is not None and not job.entry.cuda
+            dumped = criu.dump(p, folder / f"rank-{p.rank}", current.limit_s, later)
+            if shadows is not None and dumped.shadow is not None:
+                shadows[p.rank] = dumped.shadow  # here: a wait that is cut off must not lose it
+            return dumped.bytes
+
         async def one(p: RankProcess) -> int:
             async with turn:
-                dumped = await blocking(partial(criu.dump, p, folder / f"rank-{p.rank}", current.limit_s))
-                return dumped.bytes
+                return await blocking(partial(dump, p))
 
         # All of them to their end before a rollback: CRIU must not work on a rank that is thawed.
         results = await asyncio.gather(*map(one, ranks), return_exceptions=True)
