@@ -11,18 +11,28 @@ from pathlib import Path
 import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
-FLEETS = Path(__file__).parent / "fleet"
-
+# Tests that start ranks, nodes and fleets have the machine to themselves, one after the other; the others run
+# beside them, in a process of their own.
+WITH_RANKS = ("agent", "conformance", "drivers", "fleet", "gpu", "mailbox", "proxy", "runtime", "setup", "zoo")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a script, with "&": it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n 2 --dist loadgroup`."""
+    for item in items:
+        if _room(item.path) in WITH_RANKS:
+            item.add_marker(pytest.mark.xdist_group("ranks"))
 
 
 @pytest.fixture(autouse=True)
 def ranks_without_a_cell_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     """A rank that is killed leaves its mark in /dev/shm. In a cell that is its home's, which goes with it;
     tests that start ranks without a cell have the machine's, where `tests/fleet` would find it."""
-    if request.path.is_relative_to(FLEETS):
+    room = _room(request.path)
+    if room == "fleet" or room not in WITH_RANKS:
         yield
         return
     before = set(SHARED_MEMORY.glob("midstep-splice-*"))
@@ -30,6 +40,11 @@ def ranks_without_a_cell_leave_nothing(request: pytest.FixtureRequest) -> Iterat
     for folder in set(SHARED_MEMORY.glob("midstep-splice-*")) - before:
         if not any(_lives(mark) for mark in folder.glob("rank-*")):  # else of tests that run beside these
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _room(path: Path) -> str:
+    """The folder under `tests` that it is in."""
+    return path.relative_to(Path(__file__).parent).parts[0]
 
 
 def _lives(mark: Path) -> bool:

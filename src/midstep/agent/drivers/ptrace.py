@@ -100,7 +100,7 @@ class Tracee:
         return Tracee(child)
 
     def bury(self, child: int) -> None:
-        """Take note of the end of a child (by its number in the process's own namespace) that the job does not
+        """Take note of the end of a child (its number in the process's own namespace) that the job does not
         know of. OSError."""
         self._call(_WAIT4, (child, 0, ALL_CHILDREN, 0), [])
 
