@@ -13,7 +13,9 @@ import pytest
 SHARED_MEMORY = Path("/dev/shm")
 # Tests that start ranks, nodes and fleets have the machine to themselves, one after the other; the others run
 # beside them, in a process of their own.
-WITH_RANKS = ("agent", "conformance", "drivers", "fleet", "gpu", "mailbox", "proxy", "runtime", "setup", "zoo")
+WITH_RANKS = frozenset(
+    ("agent", "conformance", "drivers", "fleet", "gpu", "mailbox", "proxy", "runtime", "setup", "zoo")
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a script, with "&": it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
