@@ -17,7 +17,7 @@ demo: setup ## two real training jobs suspended, moved and resumed in the middle
 	@$(PY) -m midstep.app.demo $(ARGS)
 
 test: setup ## all tests but the long ones and those that need a GPU (ARGS='-k name')
-	$(PYTEST) -m "not soak and not gpu" -n 2 --dist loadgroup --durations 25 $(ARGS)
+	$(PYTEST) -m "not soak and not gpu" -n 2 --dist loadscope --durations 25 $(ARGS)
 
 check: setup ## lint, format of imports, strict types
 	$(PY) -m ruff check .

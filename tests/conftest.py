@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 SHARED_MEMORY = Path("/dev/shm")
 # Tests that start ranks, nodes and fleets have the machine to themselves, one after the other; the others run
@@ -21,12 +23,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a script, with "&": 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`."""
-    for item in items:
-        if _room(item.path) in WITH_RANKS:
-            item.add_marker(pytest.mark.xdist_group("ranks"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """For `pytest -n 2`."""
+    return _ByRoom(config, log)
+
+
+class _ByRoom(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        """What one process runs, one after the other."""
+        path, _, _ = nodeid.partition("::")
+        return "ranks" if _room(Path(__file__).parent.parent / path) in WITH_RANKS else path
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from midstep.proxy.lighten import lighten
 
@@ -64,3 +68,51 @@ def test_processes_without_steps_are_left_alone() -> None:
     ready: list[int] = []
     assert lighten([os.getpid()], ready.append, wait_s=60) == 0
     assert not ready
+
+
+# Says what it holds: gradients (1), activations (2), both or nothing.
+TRAINING = """
+import sys, time, mmap, os
+from midstep.runtime.metering import stepped, zeroed
+order = sys.argv[1]
+holds = mmap.mmap(os.open(sys.argv[2], os.O_RDWR), 8)
+def spend(held, s=0.004):
+    holds[0] = held
+    time.sleep(s)
+print("ready", flush=True)
+while True:
+    if order == "zero, forward":
+        holds[0] = 0
+        zeroed()
+        spend(2)
+    else:
+        spend(3)
+        zeroed()
+        holds[0] = 2
+    spend(3, 0.008)  # backward
+    holds[0] = 1
+    stepped()
+"""
+
+
+@pytest.mark.parametrize(("order", "holds"), [("zero, forward", 0), ("forward, zero", 1)])
+def test_a_process_stands_still_where_there_is_least(order: str, holds: int, tmp_path: Path) -> None:
+    """Right after gradients have gone, or with gradients but without activations."""
+    page = tmp_path / "holds"
+    page.write_bytes(bytes(8))
+    child = subprocess.Popen([sys.executable, "-c", TRAINING, order, page], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        found: list[int] = []
+
+        def ready(pid: int) -> None:
+            time.sleep(0.005)
+            found.append(page.read_bytes()[0])
+
+        for _ in range(3):
+            lighten([child.pid], ready, wait_s=60)
+        assert found == [holds] * 3
+    finally:
+        child.kill()
+        child.communicate()

@@ -2,9 +2,9 @@
 
 The owner counts optimizer steps here, one store each, and says what its memory holds when it is asked: a
 reader moves ``ASKED``, and the owner, at its next step, fills in the bytes and moves ``TOLD`` after it. So
-nothing is measured that nobody asks for, and no clock is read. Before a dump a reader moves ``LIGHTEN`` as
-well: the owner gives memory that it has freed back to the kernel, and moves ``LIGHT`` after it. Standard
-library only.
+nothing is measured that nobody asks for. Before a dump a reader moves ``LIGHTEN``: at the end of a step the
+owner gives memory that it has freed back to the kernel, moves ``LIGHT`` after it, and stands still for a
+moment. Standard library only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Word(enum.IntEnum):
     GRADIENTS = 13
     SHARED = 14  # of parameters and optimizer state: lie in memory that all sharers of the device map
     DEVICE_PEAK = 15  # the most that tensors had on GPUs at once
-    LIGHTEN = 16  # read by the owner only when it is asked (ASKED)
+    LIGHTEN = 16
     LIGHT = 17
 
 

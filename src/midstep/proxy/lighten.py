@@ -44,11 +44,7 @@ def lighten(roots: Iterable[int], ready: Callable[[int], None], wait_s: float = 
 
 def _is_light(page: Meter) -> bool:
     words = page.words
-    if words[Word.LIGHT] == words[Word.LIGHTEN]:
-        return True
-    if words[Word.ASKED] == words[Word.TOLD]:  # the proxy asks, too
-        words[Word.ASKED] += 1
-    return False
+    return words[Word.LIGHT] == words[Word.LIGHTEN]
 
 
 def _pages(root: int, stack: contextlib.ExitStack) -> Iterator[Meter]:

@@ -1,6 +1,6 @@
 """Counts optimizer steps, and says what the optimizers' memory holds when somebody asks.
 
-A step costs one store to shared memory and two reads; the page is made at the first one. A process whose
+A step costs one store to shared memory, four reads and one of the clock; the page is made at the first one. A process whose
 page cannot be made trains as ever, and is not measured.
 """
 
@@ -19,8 +19,11 @@ from ..mailbox.meter import Meter, Word
 
 _STEPS, _ASKED, _TOLD = int(Word.STEPS), int(Word.ASKED), int(Word.TOLD)
 _LIGHTEN, _LIGHT = int(Word.LIGHTEN), int(Word.LIGHT)
-_GRADIENTS_S = 0.02
+_HOLD_S = 0.05  # a step is ended for so long where a dump is to come
+_SOON = 0.1  # of the time from one to the other
 _lightening = 0
+_stepped_s = _zeroed_s = 0.0
+_zeroes_soon = False
 _lock = threading.Lock()
 _meter: Optional[Meter] = None
 _words: Any = None
@@ -39,12 +42,28 @@ nesting = Nesting()
 
 def stepped() -> None:
     """An optimizer step was made. Never raises."""
+    global _stepped_s
     words = _words
     if words is None:
         words = _begin()
     words[_STEPS] = next(_count)
+    _stepped_s = time.monotonic()
     if words[_ASKED] != words[_TOLD]:
         _tell(words)
+    if words[_LIGHTEN] != words[_LIGHT]:
+        _lighten(words)
+
+
+def zeroed() -> None:
+    """Gradients were let go of. Never raises. Right after a step, or in the middle of one: then there are
+    activations instead."""
+    global _zeroes_soon, _zeroed_s
+    now_s, before_s = time.monotonic(), _zeroed_s
+    _zeroed_s = now_s
+    _zeroes_soon = now_s - _stepped_s < _SOON * (_stepped_s - before_s)
+    words = _words
+    if words is not None and _zeroes_soon and _lightening != words[_LIGHT]:
+        _hold(words)
 
 
 def _begin() -> Any:
@@ -80,26 +99,35 @@ def _tell(words: Any) -> None:
     except Exception:
         pass  # an optimizer of the user's whose state is of its own kind
     words[_TOLD] = asked
-    if words[_LIGHTEN] not in (words[_LIGHT], _lightening):
-        _lighten(words, words[_LIGHTEN])
 
 
-def _lighten(words: Any, wanted: int) -> None:
-    """A dump comes: what was freed, and lies in the heap until it is used again, need not be in it; nor need
-    gradients, which most scripts let go of right after the step. The script itself waits for nothing."""
+def _lighten(words: Any) -> None:
+    """A dump comes. Here is the least to dump, or after the gradients have gone, where that is soon."""
     global _lightening
-    _lightening = wanted
-    threading.Thread(target=_give_back, args=(words, wanted), name="midstep-lighten", daemon=True).start()
+    waited = _lightening == words[_LIGHTEN]
+    _lightening = words[_LIGHTEN]
+    if waited or not _zeroes_soon:
+        _hold(words)
 
 
-def _give_back(words: Any, wanted: int) -> None:
-    # Tensors are not looked at here: autograd changes them without the interpreter's lock.
-    time.sleep(_GRADIENTS_S)
+def _hold(words: Any) -> None:
+    """Give back what was freed, and lies in the heap until it is used again; then stand still for a moment,
+    in which the dump comes. Others of the device, which are to come to the end of a step, too, may go on."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
         pass  # a C library that has no such thing
-    words[_LIGHT] = wanted
+    words[_LIGHT] = _lightening
+    turns: Any = sys.modules.get(__name__.rpartition(".")[0] + ".turns")
+    if turns is None or not turns.shared():
+        time.sleep(_HOLD_S)
+        return
+    from .splice.seating import Yielding
+
+    yielding = Yielding()
+    yielding.before_sleep()
+    time.sleep(_HOLD_S)
+    yielding.until_our_turn()
 
 
 def _device_peak_bytes() -> int:
@@ -126,10 +154,10 @@ def _announce() -> None:
 
 def _in_child() -> None:
     """A forked child's steps are its own."""
-    global _meter, _words, _count, _lock, _lightening
+    global _meter, _words, _count, _lock, _lightening, _zeroes_soon
     meter, _meter, _words = _meter, None, None
     _count, _lock = itertools.count(1), threading.Lock()
-    nesting.inside, _lightening = False, 0
+    nesting.inside, _zeroes_soon, _lightening = False, False, 0
     if meter is not None:
         meter.close()
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 import weakref
 from typing import Any, Callable, Dict, List, Set, Tuple
 
-from ..metering import nesting, stepped
+from ..metering import nesting, stepped, zeroed
 
 _owner = os.getpid()
 _seen: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()  # optimizers, with their steppers
@@ -32,6 +33,9 @@ def install(module: Any) -> None:
 
     functools.update_wrapper(profile_hook_step, original)
     optimizer.profile_hook_step = staticmethod(profile_hook_step)
+    untraced: Any = getattr(sys.modules.get("torch"), "_disable_dynamo", None)
+    if untraced is not None:
+        optimizer.zero_grad = untraced(_noted(optimizer.zero_grad))
     os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 
 
@@ -56,6 +60,16 @@ def _guard(func: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return step
+
+
+def _noted(zero_grad: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(zero_grad)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        result = zero_grad(*args, **kwargs)
+        zeroed()
+        return result
+
+    return noted
 
 
 def _step(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
