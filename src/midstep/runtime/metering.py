@@ -1,7 +1,7 @@
 """Counts optimizer steps, and says what the optimizers' memory holds when somebody asks.
 
-A step costs one store to shared memory, four reads and one of the clock; the page is made at the first one. A process whose
-page cannot be made trains as ever, and is not measured.
+A step costs one store to shared memory, four reads and one of the clock; the page is made at the first one. A
+process whose page cannot be made trains as ever, and is not measured.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
