@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from midstep.model.fleet import Device, Node
 from midstep.model.job import JobSpec, Placement
-from midstep.policy.asks import Grant
+from midstep.policy.asks import Ask, Grant, stands_on
 from midstep.policy.picture import Picture, Want
 from midstep.policy.place import plan
 from midstep.policy.plan import Start
@@ -123,7 +123,15 @@ def test_the_scheduler_packs_them() -> None:
     assert slot(world, "c") == slot(world, "b")
 
 
-def test_a_promise_for_a_part_counts_as_one_of_so_many_that_fit_together() -> None:
+def test_a_promise_for_a_part_counts_as_the_next_power_of_two() -> None:
+    sizes = (1000, 600, 500, 300, 250, 200, 126, 125, 10)
+    assert [stands_on(Ask("", 1, milli=milli)) for milli in sizes] == [
+        *(1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125, 1 / 64)
+    ]
+    assert stands_on(Ask("", 8)) == 8
+
+
+def test_promises_for_parts_are_admitted_where_they_can_be_packed() -> None:
     world = World(nodes=1, devices=2)
     assert world.submit("a", milli=600, tier=PREMIUM).tier is PREMIUM
     assert world.submit("b", milli=600, tier=PREMIUM).tier is PREMIUM
