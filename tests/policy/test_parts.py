@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstep.model.fleet import Device, Node
@@ -145,6 +145,8 @@ def test_promises_for_parts_are_admitted_where_they_can_be_packed() -> None:
 
 
 @given(st.lists(st.sampled_from([1000, 900, 600, 500, 400, 300, 250, 200, 100]), max_size=16))
+@example([1000, 1000, 500, 300, 300, 300, 500])
+@example([500, 500, 300, 300, 200, 200, 200, 200])
 def test_what_is_promised_runs(sizes: list[int]) -> None:
     world = World(nodes=2, devices=2)
     names = [str(number) for number in range(len(sizes))]

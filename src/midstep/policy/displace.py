@@ -77,11 +77,15 @@ def find_room(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Sett
 
 
 def _find_part(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Settings) -> Room | None:
-    """Where the last in rank give way: all of a device, or enough of one that is shared."""
+    """Where the last in rank give way: all of a device, or enough of one that is shared. Of equals as few as
+    will do."""
     pool, milli = floor.pool, want.job.ask.milli
     sharers: dict[tuple[int, int], list[Job]] = {}
+    best: Room | None = None
     victims = _candidates(floor, want, now_s, hand, settings) if want.steps else iter(())
     for victim in islice(victims, DEPTH_HARD if want.hard else DEPTH):
+        if best is not None and (len(best.victims) == 1 or victim.rank < best.victims[-1].rank):
+            break
         for place, _ in victim.spots:
             if pool.closed[place]:
                 continue
@@ -89,9 +93,25 @@ def _find_part(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Set
                 return Room(1, [(place, 1)], [victim])
             on = sharers.setdefault((place, victim.slot), [])
             on.append(victim)
-            if pool.part_left(place, victim.slot) + sum(it.ask.milli for it in on) >= milli:
-                return Room(1, [(place, 1)], on, victim.slot)
-    return None
+            enough = _enough(on, milli - pool.part_left(place, victim.slot))
+            if enough and (best is None or len(enough) < len(best.victims)):
+                best = Room(1, [(place, 1)], enough, victim.slot)
+    return best
+
+
+def _enough(sharers: list[Job], milli: int) -> list[Job]:
+    """Of these such as have so much: one, if one has; else who ranks first is left out first."""
+    alone = [it for it in sharers if it.ask.milli >= milli]
+    if alone:
+        return [min(alone, key=lambda it: it.ask.milli)]
+    over = sum(it.ask.milli for it in sharers) - milli
+    needed: list[Job] = []
+    for job in reversed(sharers) if over >= 0 else ():
+        if job.ask.milli <= over:
+            over -= job.ask.milli
+        else:
+            needed.append(job)
+    return needed[::-1]
 
 
 def clear(floor: Floor, want: Want, room: Room, hand: Hand, now_s: float, cause: Owed | Due) -> list[Job]:
@@ -123,17 +143,10 @@ def _clear_part(
 ) -> list[Job]:
     """The same of a shared device."""
     pool, place, milli = floor.pool, room.spots[0][0], want.job.ask.milli
-    over = pool.part_left(place, room.slot) + sum(it.ask.milli for it in room.victims) - milli
-    needed: list[Job] = []
-    for victim in reversed(room.victims):  # who ranks first is left out first
-        if victim.ask.milli <= over:
-            over -= victim.ask.milli
-        else:
-            needed.append(victim)
-    for victim in reversed(needed):
+    for victim in room.victims:
         floor.lift(victim)
     pool.take_part(place, room.slot, milli)
-    suspended = [it for it in reversed(needed) if not _goes_on(floor, it, want, hand, now_s, cause)]
+    suspended = [it for it in room.victims if not _goes_on(floor, it, want, hand, now_s, cause)]
     pool.give_back_part(place, room.slot, milli)
     return suspended
 
