@@ -70,10 +70,9 @@ def test_why_it_waits() -> None:
 
 def test_beside_whom() -> None:
     picture = Picture((node("a", 3),), shared={("a", 0): {"x": 400}, ("a", 1): {"y": 500}})
-    assert placed(picture, want("1", beside=("x",))) == [("a", 0)]
+    assert placed(picture, want("1", beside=(("a", 0),))) == [("a", 0)]
     assert placed(picture, want("1", beside=())) == [("a", 2)], "nobody"
-    assert placed(picture, want("1", beside=("gone",))) == [("a", 2)], "who has none yet"
-    assert placed(picture, want("1", 700, beside=("x",))) == [], "somebody there has yet to leave"
+    assert placed(picture, want("1", 700, beside=(("a", 0),))) == [], "somebody there has yet to leave"
 
 
 def test_what_a_frozen_job_stood_on_may_be_shared_by_then() -> None:
