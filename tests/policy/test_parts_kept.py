@@ -15,7 +15,7 @@ from midstep.policy.packing import Key, hole
 from midstep.policy.plan import Plan, Resize, Suspend
 from tests.policy.world import BASIC, PREMIUM, STANDARD, World
 
-FEW, MANY = 60, 20_000
+FEW, MANY = 60, 4_000
 DEVICES = 2  # of a node
 
 
