@@ -62,11 +62,25 @@ async def test_two_halves_share_a_device(tmp_path: Path) -> None:
         await fleet.reaches(first, "suspended")
         await fleet.reaches(third, "running")
         assert device_of(fleet, third) == device_of(fleet, second)
-        await fleet.post(first, "resume")
-        await fleet.reaches(first, "queued")
-        await fleet.post(third, "cancel")
+        await fleet.post(first, "resume")  # it was promised half a device, the third one nothing
         await fleet.reaches(first, "running")
+        await fleet.reaches(third, "queued")
         assert device_of(fleet, first) == device_of(fleet, second)
+        agree(fleet)
+
+
+async def test_they_move_together_for_a_whole_device(tmp_path: Path) -> None:
+    async with running(tmp_path, regions=("east",)) as fleet:
+        await fleet.add(node("e1"))
+        jobs = await halves(fleet, 4)
+        assert device_of(fleet, jobs[0]) == device_of(fleet, jobs[1]) != device_of(fleet, jobs[2])
+        for job in (jobs[0], jobs[2]):
+            await fleet.post(job, "cancel")
+            await fleet.reaches(job, "cancelled")
+        whole = await fleet.submit(name="whole")
+        await fleet.reaches(whole, "running")
+        await fleet.reaches(jobs[1], "running")
+        assert device_of(fleet, jobs[1]) == device_of(fleet, jobs[3]) != device_of(fleet, whole)
         agree(fleet)
 
 

@@ -19,8 +19,9 @@ from midstep.model.job import JobSpec, Placement
 from midstep.model.lifecycle import JobState, Stage
 from midstep.model.phase import StepTiming
 from midstep.model.tiers import Tier
-from midstep.policy.asks import Settings
-from midstep.policy.plan import Start, Suspend
+from midstep.policy.asks import Grant, Settings
+from midstep.policy.causes import Free
+from midstep.policy.plan import Action, Plan, Start, Suspend
 from midstep.wire.metrics import SizeView
 from tests.control.fake_agent import node
 from tests.engine.play import Play, placement
@@ -102,6 +103,20 @@ def test_devices_that_others_leave_are_waited_for_but_not_for_ever(pilot: Pilot)
     pilot.tell(world(11.0, lowly, urgent))
     assert grant(pilot, "j-2") == {"a": 2, "b": 2}, "what is to be done is not taken back"
     assert not pilot.overdue(10.0 + PATIENCE_S, "j-2") and pilot.overdue(11.0 + PATIENCE_S, "j-2")
+
+
+def test_who_is_to_stop_and_to_start_elsewhere_stops_first(
+    pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = running("j-1", placement("a"))
+    pilot.tell(world(10.0, runs))
+    actions: list[Action] = [
+        Suspend("j-1", Free()),
+        Start("j-1", Grant(("b",), (1,)), 1, 1.0, Free()),
+    ]
+    monkeypatch.setattr(pilot.scheduler, "decide", lambda _: Plan(actions))
+    pilot.decide(10.0)
+    assert pilot.todo == {"j-1": actions[0]}
 
 
 @pytest.mark.parametrize(

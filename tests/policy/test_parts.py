@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstep.model.fleet import Device, Node
 from midstep.model.job import JobSpec, Placement
-from midstep.policy.asks import Grant
+from midstep.policy.asks import Ask, Grant, stands_on
 from midstep.policy.picture import Picture, Want
 from midstep.policy.place import plan
 from midstep.policy.plan import Start
@@ -70,10 +70,9 @@ def test_why_it_waits() -> None:
 
 def test_beside_whom() -> None:
     picture = Picture((node("a", 3),), shared={("a", 0): {"x": 400}, ("a", 1): {"y": 500}})
-    assert placed(picture, want("1", beside=("x",))) == [("a", 0)]
+    assert placed(picture, want("1", beside=(("a", 0),))) == [("a", 0)]
     assert placed(picture, want("1", beside=())) == [("a", 2)], "nobody"
-    assert placed(picture, want("1", beside=("gone",))) == [("a", 2)], "who has none yet"
-    assert placed(picture, want("1", 700, beside=("x",))) == [], "somebody there has yet to leave"
+    assert placed(picture, want("1", 700, beside=(("a", 0),))) == [], "somebody there has yet to leave"
 
 
 def test_what_a_frozen_job_stood_on_may_be_shared_by_then() -> None:
@@ -123,7 +122,15 @@ def test_the_scheduler_packs_them() -> None:
     assert slot(world, "c") == slot(world, "b")
 
 
-def test_a_promise_for_a_part_counts_as_one_of_so_many_that_fit_together() -> None:
+def test_a_promise_for_a_part_counts_as_the_next_power_of_two() -> None:
+    sizes = (1000, 600, 500, 300, 250, 200, 126, 125, 10)
+    assert [stands_on(Ask("", 1, milli=milli)) for milli in sizes] == [
+        *(1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125, 1 / 64)
+    ]
+    assert stands_on(Ask("", 8)) == 8
+
+
+def test_promises_for_parts_are_admitted_where_they_can_be_packed() -> None:
     world = World(nodes=1, devices=2)
     assert world.submit("a", milli=600, tier=PREMIUM).tier is PREMIUM
     assert world.submit("b", milli=600, tier=PREMIUM).tier is PREMIUM
@@ -137,6 +144,8 @@ def test_a_promise_for_a_part_counts_as_one_of_so_many_that_fit_together() -> No
 
 
 @given(st.lists(st.sampled_from([1000, 900, 600, 500, 400, 300, 250, 200, 100]), max_size=16))
+@example([1000, 1000, 500, 300, 300, 300, 500])
+@example([500, 500, 300, 300, 200, 200, 200, 200])
 def test_what_is_promised_runs(sizes: list[int]) -> None:
     world = World(nodes=2, devices=2)
     names = [str(number) for number in range(len(sizes))]

@@ -37,7 +37,16 @@ asks = st.builds(
     spot_ok=st.booleans(),
 )
 parts = st.builds(
-    Ask, st.just(""), st.just(1), tier=st.just(Tier.BASIC), milli=st.sampled_from([100, 250, 600])
+    Ask,
+    st.just(""),
+    st.just(1),
+    tier=st.sampled_from(Tier),
+    milli=st.sampled_from([100, 250, 400, 500, 600]),
+    project=st.sampled_from(["", "a", "b"]),
+    device_types=st.sampled_from([(), ("old",), ("new",)]),
+    snapshot_bytes=st.sampled_from([0, 10**11]),
+    may_move=st.booleans(),
+    or_basic=st.booleans(),
 )
 nodes = st.tuples(
     st.sampled_from(["east", "west"]),
@@ -71,6 +80,7 @@ class Play:
         self.sizes: dict[str, int] = {}
         self.free: dict[str, int] = {}
         self.has: dict[str, dict[str, int]] = {}
+        self.shared: dict[tuple[str, int], dict[str, int]] = {}  # jobs with a part of it, in thousandths
         self.log: list[str] = []
         for shape in fleet:
             self.join(shape)
@@ -87,7 +97,6 @@ class Play:
         self.scheduler.check()
         for action in plan.actions:
             self.log.append(repr(action))
-            job = self.scheduler.jobs[action.job_id]
             match action:
                 case Start():
                     assert action.job_id not in self.has, "started twice"
@@ -97,19 +106,30 @@ class Play:
                     self.take(action.job_id, action)
                 case Suspend():
                     self.give_back(action.job_id)
-            assert job.ask.milli < 1000 or min(self.free.values(), default=0) >= 0, "given twice"
+            assert min(self.free.values(), default=0) >= 0, "given twice"
         return plan
 
     def take(self, job_id: str, action: Start | Resize) -> None:
         grant = action.grant
         assert grant.devices <= self.scheduler.jobs[job_id].ask.devices
-        whole = grant.milli == 1000
-        self.has[job_id] = {n: c for n, c in zip(grant.nodes, grant.counts) if whole}
+        self.has[job_id] = dict(zip(grant.nodes, grant.counts))
+        if grant.slot >= 0:
+            on = self.shared.setdefault((grant.nodes[0], grant.slot), {})
+            self.has[job_id] = {} if on else self.has[job_id]  # the first one takes it from the node
+            on[job_id] = grant.milli
+            assert sum(on.values()) <= 1000, "given beyond 1"
         for name, count in self.has[job_id].items():
             self.free[name] -= count
 
     def give_back(self, job_id: str) -> None:
-        for name, count in self.has.pop(job_id).items():
+        has = self.has.pop(job_id)
+        for key, on in list(self.shared.items()):
+            if on.pop(job_id, 0):
+                if on and has:  # another one has it from the node now
+                    self.has[min(on)], has = has, {}
+                elif not on:
+                    del self.shared[key]
+        for name, count in has.items():
             if name in self.free:
                 self.free[name] += count
 

@@ -47,6 +47,18 @@ class Ask:
     spot_ok: bool = False
 
 
+def stands_on(ask: Ask) -> float:
+    """Devices that its guarantee must stand on: all of them, as one device cannot be had in part. Of a part
+    the next power of two: 0.3 counts as a half, 0.6 as a device. The larger ones first, such parts fill
+    devices without a rest, so what is promised can always be packed."""
+    return ask.devices / pieces(ask.milli)
+
+
+def pieces(milli: int) -> int:
+    """How many such parts a device is divided into, by promises: a power of two."""
+    return 1 << (MILLI // milli).bit_length() - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Devices for a job: so many of each node; ``milli`` of each. ``slot``: where a part of a device is

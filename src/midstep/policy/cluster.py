@@ -238,7 +238,7 @@ class Cluster:
     def _hopeful(self, floor: Floor, rank: int) -> bool:
         highest = floor.victims.highest
         behind = highest is not None and highest >= rank + self._settings.gap
-        return floor.pool.free > 0 or behind or bool(floor.pool.parts())
+        return floor.pool.free > 0 or behind or floor.pool.shared > 0
 
     # Drains.
 

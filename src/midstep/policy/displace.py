@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from midstep.policy.asks import Settings
+from midstep.policy.asks import MILLI, Settings
 from midstep.policy.causes import Due, Gave, Owed, Reclaimed
 from midstep.policy.floor import Floor
 from midstep.policy.hand import Hand
 from midstep.policy.homes import Homes, sharings
-from midstep.policy.ledger import Job
+from midstep.policy.ledger import Job, device_of
 from midstep.policy.pool import Spots
+from midstep.policy.tally import Tally
 
 DEPTH = 192  # victims looked at for one job
 DEPTH_HARD = 4096  # where a guarantee depends on it
@@ -35,20 +37,24 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What would do: where, with how many ranks a device, and who might give way, the last in rank first."""
+    """What would do: where, with how many ranks a device, and who might give way, the last in rank first.
+    ``slot``: of a part of a device, the shared one."""
 
     sharing: int
     spots: Spots
     victims: list[Job]
+    slot: int = -1
 
 
 def find_room(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Settings) -> Room | None:
     """With the fewest ranks a device for which there are victims enough."""
+    if want.job.ask.milli < MILLI:
+        return _find_part(floor, want, now_s, hand, settings)
     steps = [s for s in want.steps if floor.pool.fits(want.homes, s)]
     if not steps:
         return None
     own = dict(want.job.spots) if want.job.floor is floor else {}
-    tally = _Tally(floor, want.homes, own)
+    tally = Tally(floor, want.homes, own)
     victims: list[Job] = []
     found: tuple[int, int, int] | None = None  # sharing, victims, place (-1: several)
     for victim in _candidates(floor, want, now_s, hand, settings):
@@ -63,36 +69,102 @@ def find_room(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Sett
     sharing, count, place = found
     if place >= 0:
         return Room(sharing, [(place, want.homes.devices(sharing))], victims[:count])
-    tally = _Tally(floor, want.homes, own)
+    tally = Tally(floor, want.homes, own)
     for victim in victims[:count]:
         tally.add(victim)
     spots = tally.several(sharing)
     return Room(sharing, spots, victims[:count]) if spots else None
 
 
+def _find_part(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Settings) -> Room | None:
+    """Where the last in rank give way: all of a device, or enough of one that is shared. Of equals as few as
+    will do."""
+    pool, milli = floor.pool, want.job.ask.milli
+    sharers: dict[tuple[int, int], list[Job]] = {}
+    best: Room | None = None
+    victims = _candidates(floor, want, now_s, hand, settings) if want.steps else iter(())
+    for victim in islice(victims, DEPTH_HARD if want.hard else DEPTH):
+        if best is not None and (len(best.victims) == 1 or victim.rank < best.victims[-1].rank):
+            break
+        for place, _ in victim.spots:
+            if pool.closed[place]:
+                continue
+            if victim.slot < 0:
+                return Room(1, [(place, 1)], [victim])
+            on = sharers.setdefault((place, victim.slot), [])
+            on.append(victim)
+            enough = _enough(on, milli - pool.part_left(place, victim.slot))
+            if enough and (best is None or len(enough) < len(best.victims)):
+                best = Room(1, [(place, 1)], enough, victim.slot)
+    return best
+
+
+def _enough(sharers: list[Job], milli: int) -> list[Job]:
+    """Of these such as have so much: one, if one has; else who ranks first is left out first."""
+    alone = [it for it in sharers if it.ask.milli >= milli]
+    if alone:
+        return [min(alone, key=lambda it: it.ask.milli)]
+    over = sum(it.ask.milli for it in sharers) - milli
+    needed: list[Job] = []
+    for job in reversed(sharers) if over >= 0 else ():
+        if job.ask.milli <= over:
+            over -= job.ask.milli
+        else:
+            needed.append(job)
+    return needed[::-1]
+
+
 def clear(floor: Floor, want: Want, room: Room, hand: Hand, now_s: float, cause: Owed | Due) -> list[Job]:
     """Take the room from its victims, so that its spots are free, but for what the job has there already.
     Those that were suspended."""
+    if room.slot >= 0:
+        return _clear_part(floor, want, room, hand, now_s, cause)
     pool = floor.pool
     own = dict(want.job.spots) if want.job.floor is floor else {}
     missing = {place: max(0, count - own.get(place, 0)) for place, count in room.spots}
     needed = list(missing.items())
+    groups = _needed(floor, room.victims, missing)
+    for victim in (it for givers in groups for it in givers if it.slot >= 0):
+        floor.lift(victim)  # all of them, before one goes on where another has yet to leave
     _reserve(floor, missing)
     suspended: list[Job] = []
-    for victim in _needed(floor, room.victims, missing):
-        floor.lift(victim)
-        _reserve(floor, missing)
-        reclaims = victim.borrowed > want.job.borrowed
-        why = Reclaimed(want.job.ask.project) if reclaims else Gave(want.job.ask.job_id, cause)
-        spots, sharing = _leftover(floor, victim)
-        if spots is None:
-            hand.suspend(victim, why, now_s)
-            suspended.append(victim)
-        else:
-            hand.resize(victim, floor, sharing, spots, why, now_s)
+    for givers in groups:
+        if givers[0].slot < 0:
+            floor.lift(givers[0])
+            _reserve(floor, missing)
+        suspended += [it for it in givers if not _goes_on(floor, it, want, hand, now_s, cause)]
     assert not any(missing.values()), "victims gave less than they had"
     pool.give_back((place, count) for place, count in needed if count)
     return suspended
+
+
+def _clear_part(
+    floor: Floor, want: Want, room: Room, hand: Hand, now_s: float, cause: Owed | Due
+) -> list[Job]:
+    """The same of a shared device."""
+    pool, place, milli = floor.pool, room.spots[0][0], want.job.ask.milli
+    for victim in room.victims:
+        floor.lift(victim)
+    pool.take_part(place, room.slot, milli)
+    suspended = [it for it in room.victims if not _goes_on(floor, it, want, hand, now_s, cause)]
+    pool.give_back_part(place, room.slot, milli)
+    return suspended
+
+
+def _goes_on(floor: Floor, victim: Job, want: Want, hand: Hand, now_s: float, cause: Owed | Due) -> bool:
+    """Whether there is anything for one that has left its devices; else it is suspended."""
+    reclaims = victim.borrowed > want.job.borrowed
+    why = Reclaimed(want.job.ask.project) if reclaims else Gave(want.job.ask.job_id, cause)
+    if victim.slot >= 0:
+        found = floor.pool.find_part(victim.ask.milli)
+        spots, sharing, slot = ([(found[0], 1)], 1, found[1]) if found else (None, 0, -1)
+    else:
+        (spots, sharing), slot = _leftover(floor, victim), -1
+    if spots is None:
+        hand.suspend(victim, why, now_s)
+    else:
+        hand.resize(victim, floor, sharing, spots, why, now_s, slot)
+    return spots is not None
 
 
 def _candidates(floor: Floor, want: Want, now_s: float, hand: Hand, settings: Settings) -> Iterator[Job]:
@@ -114,95 +186,36 @@ def _price(job: Job, settings: Settings) -> float:
     return costs.suspend_s + costs.resume_s + 2 * job.snapshot_bytes / costs.bytes_per_s
 
 
-class _Tally:
-    """What would be free, as victims are added."""
-
-    def __init__(self, floor: Floor, homes: Homes, own: dict[int, int]) -> None:
-        self._floor, self._homes = floor, homes
-        self._more = dict(own)
-        self._whole: dict[int, int] = {}  # unit -> how many of them would be free
-
-    def add(self, victim: Job) -> None:
-        """It would give way."""
-        for place, count in _holds(victim):
-            if not self._floor.pool.closed[place]:
-                before = self._more.get(place, 0)
-                self._more[place] = before + count
-                left = self._floor.pool.left[place] + before
-                for unit in self._whole:
-                    self._whole[unit] += (left + count) // unit - left // unit
-
-    def enough(self, sharing: int, victim: Job) -> int | None:
-        """A place where all of it would fit now, -1 for several, None for nowhere."""
-        pool, need = self._floor.pool, self._homes.devices(sharing)
-        if need <= pool.largest:
-            for place, _ in victim.spots:
-                if not pool.closed[place] and pool.left[place] + self._more.get(place, 0) >= need:
-                    return place
-        if self._homes.count == 1:
-            return None
-        return -1 if self._units(sharing) >= _units(self._homes, sharing) else None
-
-    def several(self, sharing: int) -> Spots | None:
-        """On nodes that are free anyway, and on those of victims with the most free."""
-        pool, unit = self._floor.pool, max(1, self._homes.unit(sharing))
-        units, devices = _units(self._homes, sharing), self._homes.devices(sharing)
-        places = sorted(self._more, key=lambda place: (-pool.left[place], place))
-        found: Spots = []
-        for place, usable in [*self._free(unit), *((p, pool.left[p] + self._more[p]) for p in places)]:
-            take = min(units, usable // unit)
-            if take > 0:
-                found.append((place, min(devices, take * unit)))
-                units -= take
-                devices -= found[-1][1]
-            if units <= 0 or devices <= 0:
-                return found
-        return None
-
-    def _units(self, sharing: int) -> int:
-        pool, unit = self._floor.pool, max(1, self._homes.unit(sharing))
-        found = self._whole.get(unit)
-        if found is None:
-            found = pool.units_free(unit)
-            for place, more in self._more.items():
-                if not pool.closed[place]:
-                    found += (pool.left[place] + more) // unit - pool.left[place] // unit
-            self._whole[unit] = found
-        return found
-
-    def _free(self, unit: int) -> Iterator[tuple[int, int]]:
-        pool = self._floor.pool
-        for free in range(pool.largest, unit - 1, -1):
-            bits = pool.by_free[free]
-            while bits:
-                low = bits & -bits
-                bits ^= low
-                if (place := low.bit_length() - 1) not in self._more:
-                    yield place, free
-
-
-def _needed(floor: Floor, victims: list[Job], missing: dict[int, int]) -> list[Job]:
-    """Of the victims those without whom it does not do, the ones that rank first left out first."""
+def _needed(floor: Floor, victims: list[Job], missing: dict[int, int]) -> list[list[Job]]:
+    """Of the victims those without whom it does not do, the ones that rank first left out first. Those who
+    share a device give it together, or not at all."""
     left = dict(missing)
-    chosen: list[Job] = []
-    for victim in victims:
-        gives = {p: count for p, count in _holds(victim) if left.get(p, 0) > 0}
-        if gives:
-            chosen.append(victim)
-            for place, count in gives.items():
-                left[place] -= count
-    for victim in list(reversed(chosen)):
-        gives = [(place, count) for place, count in _holds(victim) if place in left]
-        if all(left[place] + count <= 0 for place, count in gives):
-            chosen.remove(victim)
+    chosen: list[tuple[list[Job], Spots]] = []
+    for givers, spots in _givers(floor, victims):
+        gives = [(place, count) for place, count in spots if place in left]
+        if any(left[place] > 0 for place, _ in gives):
+            chosen.append((givers, gives))
             for place, count in gives:
+                left[place] -= count
+    for one in list(reversed(chosen)):
+        if all(left[place] + count <= 0 for place, count in one[1]):
+            chosen.remove(one)
+            for place, count in one[1]:
                 left[place] += count
-    return chosen
+    return [givers for givers, _ in chosen]
 
 
-def _holds(job: Job) -> Spots:
-    """Whole devices; who has a part of one does not give the rest of it."""
-    return job.spots if job.slot < 0 else []
+def _givers(floor: Floor, victims: list[Job]) -> Iterator[tuple[list[Job], Spots]]:
+    """Who gives whole devices, and which."""
+    sharers: dict[tuple[int, int], list[Job]] = {}
+    for victim in victims:
+        if victim.slot < 0:
+            yield [victim], victim.spots
+            continue
+        on = sharers.setdefault(device_of(victim), [])
+        on.append(victim)
+        if sum(it.ask.milli for it in on) + floor.pool.part_left(*device_of(victim)) == MILLI:
+            yield on, victim.spots
 
 
 def _reserve(floor: Floor, missing: dict[int, int]) -> None:
@@ -226,7 +239,3 @@ def _leftover(floor: Floor, victim: Job) -> tuple[Spots | None, int]:
         if spots is not None:
             return spots, sharing
     return None, 0
-
-
-def _units(homes: Homes, sharing: int) -> int:
-    return homes.count if sharing < homes.size else homes.devices(sharing)

@@ -111,3 +111,8 @@ class Job:
         of_life = (1.0 - self.tier.guarantee) * (lived_s + lost_s) - (lived_s - self.useful_s(now_s))
         of_hour = (1.0 - self.tier.guarantee) * HOUR_S - (1.0 - self.fraction(now_s)) * min(lived_s, HOUR_S)
         return lost_s <= of_life + 1e-9 and lost_s <= of_hour + 1e-9
+
+
+def device_of(job: Job) -> tuple[int, int]:
+    """The shared device that it has a part of: the place of its node, and which one there."""
+    return job.spots[0][0], job.slot

@@ -48,13 +48,11 @@ class Taken:
 
 def fullest(rooms: list[Room], taken: Taken, want: Want) -> list[Room]:
     """Of the rooms of a job that takes a part of a device, the one device where least would be left; of
-    devices that nobody has, one of the node with the fewest. ``want.beside``: only where those are."""
+    devices that nobody has, one of the node with the fewest. ``want.beside``: only that one."""
     choices = [(room, (room.node.name, index)) for room in rooms for index in room.free]
     if want.beside is not None:
-        company = [one for one in choices if any(job in taken.parts.get(one[1], ()) for job in want.beside)]
-        choices = company or [one for one in choices if one[1] not in taken.parts]
-        if not company and any(job in sharers for sharers in taken.parts.values() for job in want.beside):
-            return []  # where they are somebody has yet to leave
+        there = want.beside
+        choices = [one for one in choices if (one[1] in there if there else one[1] not in taken.parts)]
     if not choices:
         return []
     untouched = {

@@ -45,8 +45,8 @@ class Want:
     pinned: Placement | None = None  # frozen in place: these devices or none
     at: Placement | None = None  # it runs here and wants another number of devices: what can stays there
     still: bool = False  # no rank can change its node
-    # Of a job that takes a part of a device: it shares one with these; (): with nobody; None: the fullest.
-    beside: tuple[str, ...] | None = None
+    # Of a job that takes a part of a device: it shares this one; (): one that nobody has; None: the fullest.
+    beside: tuple[DeviceKey, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

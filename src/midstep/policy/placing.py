@@ -12,6 +12,7 @@ from midstep.policy.ledger import Job
 from midstep.policy.order import BAND, SPARE
 from midstep.policy.pool import Spots
 from midstep.policy.quota import Projects
+from midstep.policy.regroup import Regrouping
 from midstep.policy.repacking import Lists, Repacking
 from midstep.policy.room import make_room
 from midstep.policy.waiting import shape_on
@@ -25,6 +26,7 @@ class Placing:
     def __init__(self, lists: Lists, hand: Hand, projects: Projects, settings: Settings) -> None:
         self._lists, self._hand, self._projects, self._settings = lists, hand, projects, settings
         self._repacking = Repacking(lists, hand, settings)
+        self._regrouping = Regrouping(lists, hand)
 
     def owed(self, job: Job, floors: list[Floor], now_s: float) -> bool:
         """Whether it got some: whole if there is any way, at the cost of lower tiers or by moving others;
@@ -37,10 +39,13 @@ class Placing:
             if self._from_free(job, floor, (1,), now_s, cause):
                 return True
         steps = steps_on(job, floors[0])[:1] if floors else ()
-        for least_rank in (SPARE * BAND, (job.rank // BAND + 1) * BAND):
-            for floor in floors:
-                if self._from_others(job, floor, steps, least_rank, now_s, cause, hard=True):
-                    return True
+        if self._from_any(job, floors, steps, SPARE * BAND, now_s, cause):
+            return True
+        if any(self._by_regrouping(job, floor, now_s, cause) for floor in floors):
+            return True
+        behind = (job.rank // BAND + 1) * BAND
+        if behind < SPARE * BAND and self._from_any(job, floors, steps, behind, now_s, cause):
+            return True
         if any(self._by_moving(job, floor, now_s, cause) for floor in floors):
             return True
         if any(self._by_repacking(job, floor, now_s, cause) for floor in floors):
@@ -55,6 +60,19 @@ class Placing:
                 return True
         return False
 
+    def _from_any(
+        self,
+        job: Job,
+        floors: list[Floor],
+        steps: tuple[int, ...],
+        least_rank: int,
+        now_s: float,
+        cause: Owed,
+    ) -> bool:
+        return any(
+            self._from_others(job, floor, steps, least_rank, now_s, cause, hard=True) for floor in floors
+        )
+
     def _by_moving(self, job: Job, floor: Floor, now_s: float, cause: Owed | Free) -> bool:
         """Its devices are free, but not together: others move."""
         devices = job.ask.devices
@@ -66,9 +84,16 @@ class Placing:
         self._start(job, floor, 1, spots, now_s, cause)
         return True
 
+    def _by_regrouping(self, job: Job, floor: Floor, now_s: float, cause: Owed) -> bool:
+        return self._regrouping.clear(job, floor, now_s) and self._cleared(job, floor, now_s, cause)
+
     def _by_repacking(self, job: Job, floor: Floor, now_s: float, cause: Owed) -> bool:
         if job.ask.milli < MILLI or not self._repacking.clear(job, floor, now_s):
             return False
+        return self._cleared(job, floor, now_s, cause)
+
+    def _cleared(self, job: Job, floor: Floor, now_s: float, cause: Owed) -> bool:
+        """What is in its way now has no guarantee."""
         steps = steps_on(job, floor)[:1]
         return self._from_free(job, floor, steps, now_s, cause) or self._from_others(
             job, floor, steps, SPARE * BAND, now_s, cause, hard=True

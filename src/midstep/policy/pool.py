@@ -204,10 +204,8 @@ class Pool:
         whole = self.find(Homes(1, 1, 1), 1)
         if whole is None:
             return None
-        place, slot = whole[0][0], 0
-        while (place, slot) in self._parts:
-            slot += 1
-        return place, slot
+        place = whole[0][0]
+        return place, self.new_slot(place)
 
     def take_part(self, place: int, slot: int, milli: int) -> None:
         """It is free; a new one is taken whole from the node."""
@@ -232,9 +230,25 @@ class Pool:
             return self._parts[place, slot] >= milli
         return self.left[place] >= devices
 
+    @property
+    def shared(self) -> int:
+        """How many devices are shared."""
+        return len(self._parts)
+
+    def part_left(self, place: int, slot: int) -> int:
+        """Milli that are free of a shared device."""
+        return self._parts[place, slot]
+
     def parts(self) -> dict[tuple[int, int], int]:
         """Shared device -> milli that are free."""
         return dict(self._parts)
+
+    def new_slot(self, place: int) -> int:
+        """A number that no shared device of a node has."""
+        slot = 0
+        while (place, slot) in self._parts:
+            slot += 1
+        return slot
 
     def _set_part(self, place: int, slot: int, free: int) -> None:
         assert 0 <= free <= MILLI

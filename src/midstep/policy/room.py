@@ -47,7 +47,8 @@ def in_the_way(floor: Floor, job: Job, hand: Hand, now_s: float) -> list[tuple[i
         if not each or size < each or pool.closed[place]:
             continue
         owed = [it for it in floor.on.get(place, ()) if it.rank < SPARE * BAND and it is not job]
-        needed = sum(floor.at(it, place) for it in owed) - (size - each)
+        whole = sum(floor.at(it, place) for it in owed if it.slot < 0)
+        needed = whole + len({it.slot for it in owed if it.slot >= 0}) - (size - each)
         nodes.append((needed, place, owed))
     nodes.sort(key=lambda node: node[:2])
     found: list[tuple[int, int, int, list[Job]]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from midstep.model.tiers import Tier
-from midstep.policy.asks import MILLI, Ask, Settings
+from midstep.policy.asks import Ask, Settings, stands_on
 from midstep.policy.causes import NoGuarantee, NoQuota, Shortage, TooLarge
 from midstep.policy.cluster import Cluster
 from midstep.policy.floor import Floor
@@ -43,9 +43,8 @@ class Routing:
         )
 
     def commitment(self, ask: Ask, tier: Tier) -> float:
-        """Devices that its guarantee must stand on: all of them, as one device cannot be had in part. Of a
-        part as much as one of so many that fit a device together: three of 0.6 need three devices."""
-        return ask.devices / (MILLI // ask.milli) if tier.guarantee else 0.0
+        """Devices that its guarantee must stand on, if it has one."""
+        return stands_on(ask) if tier.guarantee else 0.0
 
     def admit(self, ask: Ask) -> tuple[Admission, Cluster | None, Floor | None]:
         """As what, and where; the floor that its guarantee stands on."""

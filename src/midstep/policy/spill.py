@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from midstep.policy.asks import Settings
+from midstep.policy.asks import Settings, stands_on
 from midstep.policy.cluster import Cluster
 from midstep.policy.ledger import Job
 from midstep.policy.levels.cluster import room
@@ -107,7 +107,7 @@ def _firm(job: Job, here: Cluster, clusters: Iterable[Cluster], settings: Settin
         for floor in other.floors.values():
             left = room(floor, settings.keep, job.ask.spot_ok)
             key = (other.region != here.region, -left, other.name)
-            if left >= job.size and (best is None or key < best[0]) and fits_whole(job, floor):
+            if left >= stands_on(job.ask) and (best is None or key < best[0]) and fits_whole(job, floor):
                 best = (key, other)
     return best[1] if best else None
 
@@ -120,7 +120,7 @@ def _any(job: Job, here: Cluster, clusters: Iterable[Cluster], settings: Setting
         if other is not here and other.could(job):
             left = max(room(floor, settings.keep, job.ask.spot_ok) for floor in other.floors.values())
             key = (other.region != here.region, -left, other.name)
-            if (stranded or left >= job.size) and (best is None or key < best[0]):
+            if (stranded or left >= stands_on(job.ask)) and (best is None or key < best[0]):
                 best = (key, other)
     return best[1] if best else None
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from midstep.control.scheduling.asking import Counts, ask, ask_of_spec, counts_of, grant_of, has, shapes
 from midstep.control.scheduling.causes import counted
 from midstep.control.scheduling.draining import nodes_with
-from midstep.control.scheduling.parts import amount_of, beside, slot_of
+from midstep.control.scheduling.parts import amount_of, beside, is_there, slot_of
 from midstep.control.scheduling.quotas import Quota
 from midstep.engine.record import JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.job import JobSpec
 from midstep.model.lifecycle import JobState, Stage
 from midstep.policy import asks
+from midstep.policy.picture import DeviceKey
 from midstep.policy.plan import Action, Admission, Plan, Resize, Start, Suspend
 from midstep.policy.scheduler import Scheduler
 from midstep.wire.metrics import SizeView
@@ -92,8 +93,10 @@ class Pilot:
         """What to do now; it is in ``todo`` from then on, until it is `done` or `failed`."""
         plan = self.scheduler.decide(now_s)
         for action in plan.actions:
-            self.todo.pop(action.job_id, None)  # the newest word on a job comes last
-            self.todo[action.job_id] = action
+            before = self.todo.pop(action.job_id, None)  # the newest word on a job comes last
+            stops = isinstance(before, Suspend) and isinstance(action, Start)
+            # It has yet to stop: what it has then, nothing, is not what is believed, so it is planned anew.
+            self.todo[action.job_id] = before if before is not None and stops else action
             self._since_s[action.job_id] = now_s
             self._believed[action.job_id] = None if isinstance(action, Suspend) else counts_of(action.grant)
         return plan
@@ -171,12 +174,17 @@ class Pilot:
         if job_id not in self.todo and has(record) != self._believed[job_id]:
             self._observe(world.now_s, record)
 
-    def beside(self, action: Start | Resize) -> tuple[str, ...] | None:
-        """With whom a job is to share a device; None: it has whole ones."""
-        grant = action.grant
-        if grant.slot < 0:
+    def beside(self, action: Start | Resize) -> tuple[DeviceKey, ...] | None:
+        """The device that a job is to share; (): one that nobody has; None: it has whole ones."""
+        if action.grant.slot < 0:
             return None
-        return beside(self.scheduler, grant.nodes[0], action.job_id, grant.slot)
+        return beside(self.scheduler, self._records, self.todo, action)
+
+    def is_done(self, action: Resize) -> bool:
+        """The job has that already."""
+        if has(self._records[action.job_id]) != counts_of(action.grant):
+            return False
+        return action.grant.slot < 0 or is_there(self.scheduler, self._records, self.todo, action)
 
     def _submit(self, now_s: float, wanted: asks.Ask) -> bool:
         """Whether the scheduler takes it."""
@@ -203,7 +211,7 @@ class Pilot:
         devices = has(record)
         grant = None
         if devices:
-            slot = slot_of(self.scheduler, self._records, next(iter(devices)), record)
+            slot = slot_of(self.scheduler, self._records, self.todo, next(iter(devices)), record)
             grant = grant_of(devices, record.spec.milli, slot)
         self.scheduler.observed(now_s, record.job_id, grant)
         self._believed[record.job_id] = devices

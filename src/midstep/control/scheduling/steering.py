@@ -87,7 +87,7 @@ class Steering:
 
     def _resize(self, now_s: float, record: JobRecord, action: Resize) -> None:
         planner, wanted = self._planner, counts_of(action.grant)
-        if has(record) == wanted:
+        if planner.pilot.is_done(action):
             planner.pilot.done(record.job_id)
         elif not record.settled or record.placement is None:
             if quiet([record]):
