@@ -1,5 +1,5 @@
 """Parts of checkpoints that are made while the ranks stand still, and stored while they run on: files in
-memory, and shadows of the ranks.
+memory, and the ranks' pages.
 
 A part is held only by the agent: when it dies, or something else comes before the part is stored, the
 checkpoint is given up, and the job has the one before.
@@ -7,49 +7,53 @@ checkpoint is given up, and the job has the one before.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import shutil
-import threading
+import signal
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from midstep.agent.drivers import memory_fs
+from midstep.agent.drivers import kernel, memory_fs
+from midstep.agent.drivers.buffers import Buffers, Copied
+from midstep.agent.drivers.errors import TooSlow
+from midstep.agent.drivers.pages import Pages
 from midstep.agent.drivers.shadow import Shadow
 from midstep.agent.drivers.trees import copy_tree
+from midstep.vault.archive.priority import be_modest
 from midstep.vault.snapshots import Part, Snapshots
+from midstep.vault.store.child import Child, Killed
 
-_SPARE = 2.0  # what is left beside a part must do for what the ranks ask for meanwhile
-_NICE = 19
+_COPIED = 2.0  # what is left beside a part must do for what the ranks ask for meanwhile
+_LEAST = 0.5  # of what the ranks have: what they write meanwhile
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A part in memory. ``shadows``: by rank, whose pages are nowhere else."""
+    """A part in memory. ``pages``: by rank."""
 
     target: str
     folder: Path
     part: Part
-    shadows: dict[int, Shadow] = field(default_factory=dict[int, Shadow])
-
-    def drop_shadows(self) -> None:
-        """They are not needed any more."""
-        for shadow in self.shadows.values():
-            shadow.drop()
+    pages: dict[int, Pages]
 
 
 class Staging:
-    """The memory that parts are made in; nothing is kept there for longer than it takes to store them."""
+    """The memory that parts are made in."""
 
     def __init__(self) -> None:
         self._root: Path | None = None
+        self._buffers = Buffers()
 
-    def folder(self, target: str, index: int, nbytes: int) -> Path | None:
-        """A new folder for a part of about this size; None: there is no room, or no such memory."""
-        if memory_fs.free_bytes() < _SPARE * nbytes:
+    def begin(self, target: str, index: int, sizes: dict[int, int], others: int) -> Made | None:
+        """Get ready for a part: about so many bytes of each rank, and others. None: there is no room, or no
+        such memory."""
+        free, nbytes = memory_fs.free_bytes(), sum(sizes.values())
+        if free < _LEAST * nbytes + _COPIED * others:
             return None
         try:
             self._root = self._root or memory_fs.make()
@@ -59,36 +63,54 @@ class Staging:
         except OSError as error:
             _log.warning("parts of checkpoints go straight to the vault: %s", error)
             return None
-        return path
+        pages: dict[int, Pages] = {}
+        for rank, size in sizes.items():
+            pages[rank] = Copied(self._buffers, size) if free >= _COPIED * (nbytes + others) else Shadow()
+        return Made(target, path, Part(index, (), (), 0, {}), pages)
 
 
 def store(made: Made, vault: Snapshots, limit_s: float) -> int:
     """Bring a part into the vault, and free its memory; returns the bytes. OSError, VaultError, TooSlow."""
-    folder, end = vault.stage(made.target), time.monotonic() + limit_s
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, _NICE)  # of this thread only: the ranks come first
+    folder = vault.stage(made.target)
+    descriptors = [fd for pages in made.pages.values() for fd in pages.descriptors]
+    nbytes = 0
     try:
-        nbytes = sum(_write_pages(folder, rank, shadow, end) for rank, shadow in made.shadows.items())
-        nbytes += copy_tree(made.folder, folder, end - time.monotonic()).bytes
+        child = Child(partial(_written, made, folder, time.monotonic() + limit_s), descriptors)
+        try:
+            while (said := child.hear()) is not None:
+                rank, count = said
+                nbytes += count
+                if rank >= 0:
+                    made.pages[rank].drop()  # of a shadow: it has memory of its own again
+                elif count < 0:
+                    raise TooSlow(f"a checkpoint was not stored within {limit_s:.0f} s")
+        except Killed:
+            raise OSError("what stored the checkpoint was killed") from None
+        finally:
+            child.end()
         vault.put_part(made.target, made.part)
         return nbytes
     finally:
         discard(made)
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, thread, 0)
 
 
-def _write_pages(folder: Path, rank: int, shadow: Shadow, end: float) -> int:
-    """Of one rank, which has memory of its own again."""
-    images = folder / f"rank-{rank}"
-    images.mkdir(parents=True, exist_ok=True)
+def _written(made: Made, folder: Path, end: float) -> Iterator[tuple[int, int]]:
+    """In a child, which takes what the ranks leave of the processor: (a rank, or -1 for the rest; bytes, or
+    -1 when it takes too long)."""
+    kernel.call("prctl", _END_WITH_PARENT, signal.SIGKILL)
+    be_modest()
     try:
-        return shadow.write(images, end)
-    finally:
-        shadow.drop()
+        for rank, pages in made.pages.items():
+            images = folder / f"rank-{rank}"
+            images.mkdir(parents=True, exist_ok=True)
+            yield rank, pages.write(images, end)
+        yield -1, copy_tree(made.folder, folder, end - time.monotonic()).bytes
+    except TooSlow:
+        yield -1, -1
 
 
 def discard(made: Made) -> None:
     """It is not wanted any more."""
-    made.drop_shadows()
+    for pages in made.pages.values():
+        pages.drop()
     shutil.rmtree(made.folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from midstep.model.lifecycle import Stage, Trigger
 from midstep.model.phase import Failure, Fault
 
 MOVE = "checkpoint"
+_RUNNING = ("prepare", "lighten")  # in which the ranks run
 _NEW = 0.5  # how much the newest measured pause counts against those before
 
 
@@ -107,7 +108,7 @@ def measured(draft: Draft) -> None:
     record = draft.record
     assert record.move is not None
     timings = [it.timing for it in record.move.steps]
-    ran_s = max((it.duration_s for it in timings if it.step == "lighten"), default=0.0)
+    ran_s = sum(max((it.duration_s for it in timings if it.step == step), default=0.0) for step in _RUNNING)
     took_s, saves = max(0.0, draft.now_s - record.move.started_s - ran_s), record.saves
     pause_s = took_s if saves.pause_s is None else (1 - _NEW) * saves.pause_s + _NEW * took_s
     draft.set(saves=replace(saves, pause_s=pause_s))

@@ -110,9 +110,7 @@ def arrive(
     if record is not None:
         taken = replace(taken, leftovers=record.leftovers)  # they have still to be confirmed to be gone
         kept = {ref.snapshot_id for ref in _refs(taken)}
-        effects += [
-            DeleteSnapshot(ref.snapshot_id) for ref in _refs(record) if ref.snapshot_id not in kept
-        ]
+        effects += [DeleteSnapshot(ref.snapshot_id) for ref in _refs(record) if ref.snapshot_id not in kept]
     return taken, tuple(effects)
 
 

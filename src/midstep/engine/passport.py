@@ -99,8 +99,6 @@ def record_of(passport: Passport, move: Move | None, version: int, now_s: float)
     )
 
 
-
-
 def _target(passport: Passport) -> Target | None:
     """Its user's word on where it goes: until it runs there nobody sends it elsewhere."""
     if passport.node is not None:

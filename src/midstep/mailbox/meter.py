@@ -2,9 +2,9 @@
 
 The owner counts optimizer steps here, one store each, and says what its memory holds when it is asked: a
 reader moves ``ASKED``, and the owner, at its next step, fills in the bytes and moves ``TOLD`` after it. So
-nothing is measured that nobody asks for. Before a dump a reader moves ``LIGHTEN``: at the end of a step the
-owner gives memory that it has freed back to the kernel, moves ``LIGHT`` after it, and stands still for a
-moment. Standard library only.
+nothing is measured that nobody asks for. Before a dump a reader writes the number of a step to ``LIGHTEN``:
+at its end the owner gives memory that it has freed back to the kernel, moves ``LIGHT`` after it, and stands
+still for a moment. Standard library only.
 """
 
 from __future__ import annotations

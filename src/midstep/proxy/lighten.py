@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from midstep.mailbox.meter import NAME, Meter, NotAMeter, Word
 from midstep.proxy.attach import tree
@@ -29,10 +30,11 @@ def lighten(roots: Iterable[int], ready: Callable[[int], None], wait_s: float = 
     with contextlib.ExitStack() as stack:
         found = {root: list(_pages(root, stack)) for root in roots}
         waiting = {root: pages for root, pages in found.items() if pages}
-        for page in (page for pages in waiting.values() for page in pages):
-            page.words[Word.LIGHTEN] += 1
+        _ask(waiting.values())
         end_s = time.monotonic() + wait_s
         while waiting and time.monotonic() < end_s:
+            if any(map(_has_missed, chain(*waiting.values()))):
+                _ask(waiting.values())
             for root, pages in list(waiting.items()):
                 if all(map(_is_light, pages)):
                     del waiting[root]
@@ -40,6 +42,21 @@ def lighten(roots: Iterable[int], ready: Callable[[int], None], wait_s: float = 
                     end_s = min(end_s, time.monotonic() + APART_S)
             time.sleep(_POLL_S)
         return sum(map(len, found.values()))
+
+
+def _ask(found: Iterable[list[Meter]]) -> None:
+    """For the end of the next step; all that make them together for the same one, or those that are a step
+    ahead would wait for the others in vain."""
+    pages = list(chain(*found))
+    newest = max((page.words[Word.STEPS] for page in pages), default=0)
+    for page in pages:
+        steps = page.words[Word.STEPS]
+        page.words[Word.LIGHTEN] = (newest if steps >= newest - 1 else steps) + 1
+
+
+def _has_missed(page: Meter) -> bool:
+    """It had made the step when it was asked."""
+    return page.words[Word.STEPS] > page.words[Word.LIGHTEN] and not _is_light(page)
 
 
 def _is_light(page: Meter) -> bool:

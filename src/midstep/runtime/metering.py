@@ -50,7 +50,7 @@ def stepped() -> None:
     _stepped_s = time.monotonic()
     if words[_ASKED] != words[_TOLD]:
         _tell(words)
-    if words[_LIGHTEN] != words[_LIGHT]:
+    if words[_STEPS] >= words[_LIGHTEN] != words[_LIGHT]:
         _lighten(words)
 
 

@@ -28,8 +28,8 @@ from midstep.agent.drivers.errors import DriverError, RankGone, Refused, TooSlow
 from midstep.agent.drivers.explain import explain
 from midstep.agent.drivers.follow import RankProcess, alive, children, inner_pid, process_at, processes
 from midstep.agent.drivers.outside import inspect
+from midstep.agent.drivers.pages import Pages, Unhidden, hidden, hide, hideable
 from midstep.agent.drivers.procfs import enter_with_node_proc, give_own_proc
-from midstep.agent.drivers.shadow import Shadow, Unhidden, hide, hideable
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.drivers.turns import Turns
 
@@ -58,7 +58,6 @@ class Dumped:
     duration_s: float
     times: DumpTimes
     outside: tuple[str, ...]  # files that the rank may write to and that are not carried with it
-    shadow: Shadow | None  # has pages that are still to be written; whoever gets it drops it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ class RestoreSpec:
 class Criu:
     path: Path
 
-    def dump(self, p: RankProcess, images: Path, deadline_s: float, later: bool = False) -> Dumped:
-        """Write the images of a frozen rank; ``later``: most of its memory from a shadow, when it runs on.
+    def dump(self, p: RankProcess, images: Path, deadline_s: float, pages: Pages | None = None) -> Dumped:
+        """Write the images of a frozen rank; ``pages`` take most of its memory, if they can.
 
         Refused, TooSlow: nothing is left in `images`, and the rank is as it was; thaw it before the next try.
         """
@@ -82,24 +81,20 @@ class Criu:
         begun = time.monotonic()
         if not alive(p):
             raise RankGone(f"rank {p.rank} (pid {p.init_pid}) has ended")
-        shadow: Shadow | None = None
         try:
             pids = processes(p)
             found = inspect(p.init_pid, pids)
             with _lending if found.nameless else contextlib.nullcontext():
-                shadow = self._dump_hidden(p, images, pids, deadline_s) if later else None
-                if shadow is None:
+                if pages is None or not self._dump_hidden(p, images, pids, deadline_s, pages):
                     self._dump_apart(p, images, pids, deadline_s)
                 lent_names.make_own(p, images)
         except BaseException:
-            if shadow is not None:
-                shadow.drop()
             lent_names.drop(p, images)
             _clear(images)
             raise
         nbytes = sum(file.stat().st_size for file in images.iterdir())
-        nbytes += sum(shadow.sizes.values()) if shadow else 0
-        return Dumped(nbytes, time.monotonic() - begun, dump_times(images), found.written, shadow)
+        nbytes += sum(pages.sizes.values()) if pages else 0
+        return Dumped(nbytes, time.monotonic() - begun, dump_times(images), found.written)
 
     def restore(self, images: Path, spec: RestoreSpec, deadline_s: float) -> RankProcess:
         """Make the rank again, stopped, in a new cell over `spec.home`. Refused, TooSlow: nothing of it is
@@ -111,22 +106,25 @@ class Criu:
         give_own_proc(p.init_pid)
         return p
 
-    def _dump_hidden(self, p: RankProcess, images: Path, pids: list[int], deadline_s: float) -> Shadow | None:
-        """None: it has to be done as ever."""
+    def _dump_hidden(
+        self, p: RankProcess, images: Path, pids: list[int], deadline_s: float, pages: Pages
+    ) -> bool:
+        """False: it has to be done as ever."""
         numbers = hideable(p)
         for _ in range(_TRIES if numbers else 0):
             hide(images, numbers)
             self._dump_apart(p, images, pids, deadline_s)
             try:
-                return Shadow(p, images, pids)
+                pages.take(p, images, hidden(images, pids))
+                return True
             except (Unhidden, OSError) as error:
-                _log.warning("rank %d: no shadow: %s", p.rank, error)
+                _log.warning("rank %d: all of it is dumped: %s", p.rank, error)
                 lent_names.drop(p, images)
                 _clear(images)
                 if not isinstance(error, Unhidden):
                     break
                 numbers = error.numbers
-        return None
+        return False
 
     def _dump_apart(self, p: RankProcess, images: Path, pids: list[int], deadline_s: float) -> None:
         second_stop.drop(pids)

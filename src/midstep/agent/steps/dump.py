@@ -1,8 +1,8 @@
 """DUMP: the job's share on this node stands still, at a cut, and is in the vault; its processes are still
 here, stopped.
 
-A checkpoint's part (``keep``) is made in memory, but for the ranks' own memory, of which their shadows remain
-(`midstep.agent.drivers.shadow`); it is stored when the ranks run on.
+A checkpoint's part (``keep``) is made in memory (`midstep.agent.drivers.pages`), and stored when the ranks
+run on.
 
 for checkpoints lighten (a step is ended, freed memory given back) -> on GPUs lock and checkpoint (device
 state in host memory), then freeze (nothing new can be posted) -> drain (what all had posted is done; nothing
@@ -26,10 +26,10 @@ from midstep.agent.drivers.cell import home_seen_by
 from midstep.agent.drivers.criu import Criu
 from midstep.agent.drivers.errors import DriverError
 from midstep.agent.drivers.launch import RankProcess, alive, processes
-from midstep.agent.drivers.shadow import Shadow
+from midstep.agent.drivers.pages import Pages
 from midstep.agent.drivers.trees import copy_tree
 from midstep.agent.errors import StepFailed
-from midstep.agent.staging import Made, discard, store
+from midstep.agent.staging import discard, store
 from midstep.agent.steps.base import Job, blocking, step
 from midstep.agent.steps.cuda import leave_devices, roll_back_devices
 from midstep.agent.transfer import remove_tree, tree_bytes
@@ -53,6 +53,7 @@ async def dump(job: Job, wanted: Assignment) -> None:
     )  # fmt: skip
     try:
         if wanted.keep:  # nobody waits for its devices: it can choose its moment
+            await _prepare(job, wanted.target)
             await _lighten(job)
         device_bytes = await leave_devices(job)
         frozen = await _freeze(job)
@@ -120,6 +121,20 @@ def frozen_record(job: Job) -> freeze.Frozen:
     return freeze.Frozen.from_json(job.entry.frozen)
 
 
+async def _prepare(job: Job, target: str) -> None:
+    """Get memory, while the ranks run."""
+    entry, staging = job.entry, job.means.staging
+    if job.means.criu is None:
+        return
+    begun_s = time.monotonic()
+    sizes = {rank: _memory_bytes(p) for rank, p in entry.processes.items()}
+    others = _home_bytes(job, entry.homes)
+    if cuda.machine_has_gpus():
+        others, sizes = others + sum(sizes.values()), {}
+    job.made = await blocking(partial(staging.begin, target, entry.place.index, sizes, others))
+    job.steps.append(StepTiming("prepare", time.monotonic() - begun_s))
+
+
 async def _lighten(job: Job) -> None:
     """Ranks that stand still since a cut before this one make no steps."""
     if job.entry.frozen or job.means.criu is None:
@@ -176,23 +191,20 @@ async def _write_part(job: Job, wanted: Assignment, frozen: freeze.Frozen) -> in
         "exits": {str(r): code for r, code in entry.exits.items()},
         "cuda": {str(r): asdict(rank) for r, rank in entry.cuda.items()},
     }
-    staged = await _memory_for(job, target) if wanted.keep else None
-    folder = staged or vault.stage(target)
-    files: dict[str, int] = {}
-    made = job.made = Made(target, folder, Part(entry.place.index, ranks, homes, 0, {})) if staged else None
-    shadows = made.shadows if made else None
+    made, files = job.made, dict[str, int]()
+    folder, pages = (made.folder, made.pages) if made else (vault.stage(target), {})
     if job.means.criu is None:
         record["in_place"] = job.means.config.name
     else:
         if homes:
-            await _dump_ranks(job, job.means.criu, folder, ranks, shadows)
+            await _dump_ranks(job, job.means.criu, folder, ranks, pages)
         home_bytes = await blocking(partial(_home_bytes, job, homes))
         async with step(job, "dump", "store", intact=True, nbytes=home_bytes) as current:
             for number in homes:
                 await blocking(partial(_store_home, job, number, folder, current.limit_s))
             files = await blocking(partial(_files_of, folder, ranks, homes))
-            for rank, shadow in (shadows or {}).items():
-                files |= {f"rank-{rank}/{name}": size for name, size in shadow.sizes.items()}
+            for rank in set(pages) & set(ranks):
+                files |= {f"rank-{rank}/{name}": size for name, size in pages[rank].sizes.items()}
             current.nbytes = sum(n for name, n in files.items() if name.startswith("home-"))
     nbytes = sum(files.values())
     part = Part(entry.place.index, ranks, homes, nbytes, files, record)
@@ -205,32 +217,20 @@ async def _write_part(job: Job, wanted: Assignment, frozen: freeze.Frozen) -> in
     return nbytes
 
 
-async def _memory_for(job: Job, target: str) -> Path | None:
-    entry = job.entry
-    expected = sum(map(_memory_bytes, entry.processes.values())) + _home_bytes(job, entry.homes)
-    return await blocking(partial(job.means.staging.folder, target, entry.place.index, expected))
-
-
 async def _dump_ranks(
-    job: Job, criu: Criu, folder: Path, those: tuple[int, ...], shadows: dict[int, Shadow] | None
+    job: Job, criu: Criu, folder: Path, those: tuple[int, ...], pages: dict[int, Pages]
 ) -> None:
-    """``shadows``: takes those of the ranks, whose memory is stored later."""
     # One that was killed while it stood still fails the dump.
     ranks = [p for rank, p in job.entry.processes.items() if rank in those]
     turn = asyncio.Semaphore(_AT_ONCE)
     expected = sum(map(_memory_bytes, ranks))
     async with step(job, "dump", "dump", intact=True, nbytes=expected) as current:
 
-        def dump(p: RankProcess) -> int:
-            later = shadows is not None and not job.entry.cuda
-            dumped = criu.dump(p, folder / f"rank-{p.rank}", current.limit_s, later)
-            if shadows is not None and dumped.shadow is not None:
-                shadows[p.rank] = dumped.shadow  # here: a wait that is cut off must not lose it
-            return dumped.bytes
-
         async def one(p: RankProcess) -> int:
             async with turn:
-                return await blocking(partial(dump, p))
+                images, own = folder / f"rank-{p.rank}", pages.get(p.rank)
+                dumped = await blocking(partial(criu.dump, p, images, current.limit_s, own))
+                return dumped.bytes
 
         # All of them to their end before a rollback: CRIU must not work on a rank that is thawed.
         results = await asyncio.gather(*map(one, ranks), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Memory as it was at a cut, stored while the rank runs on."""
+"""Memory as it was at a cut, stored while the rank runs on: out of a copy of it, or of a shadow."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from midstep.agent.drivers import launch, ptrace
-from midstep.agent.drivers.criu import Dumped
+from midstep.agent.drivers.buffers import Buffers, Copied
 from midstep.agent.drivers.errors import TooSlow
+from midstep.agent.drivers.pages import Pages
 from midstep.agent.drivers.shadow import Shadow
 from midstep.agent.drivers.trees import copy_tree
 from tests.drivers.nodes import STATE, Job, Node
@@ -65,13 +66,17 @@ else:
 """
 
 
-def dump(job: Job) -> Shadow:
-    dumped: Dumped = job.node.do(lambda: job.criu.dump(job.processes[0], IMAGES, 60, True))
-    assert dumped.shadow is not None
-    return dumped.shadow
+def copied() -> Pages:
+    return Copied(Buffers(), 1 << 20)  # too small
 
 
-def store(job: Job, shadow: Shadow) -> int:
+def dump(job: Job, pages: Pages | None = None) -> Pages:
+    pages = pages or Shadow()
+    job.node.do(lambda: job.criu.dump(job.processes[0], IMAGES, 60, pages))
+    return pages
+
+
+def store(job: Job, shadow: Pages) -> int:
     try:
         return job.node.do(lambda: shadow.write(IMAGES, time.monotonic() + 60))
     finally:
@@ -97,16 +102,18 @@ def clean(nodes: tuple[Node, Node]) -> object:
         shutil.rmtree(nodes[0].disk / name, ignore_errors=True)
 
 
-def test_what_is_restored_is_the_cut_and_what_runs_on_is_not_disturbed(new_job: Callable[..., Job]) -> None:
+@pytest.mark.parametrize("make", [Shadow, copied])
+def test_what_is_restored_is_the_cut_and_what_runs_on_is_not_disturbed(
+    new_job: Callable[..., Job], make: Callable[[], Pages]
+) -> None:
     job = new_job()
     job.start([sys.executable, "-c", COUNTS, "64", "60"])
     job.wait_for("step 20")
     frozen = job.freeze()
-    shadow = dump(job)
+    shadow = dump(job, make())
     copy_home(job)
     at_the_cut = job.log()
-    files = {path.name for path in (job.node.disk / "images").iterdir()}
-    assert "pages-1.img" in files and "pages-2.img" not in files, "what is small is there at once"
+    assert "pages-2.img" not in {path.name for path in (job.node.disk / "images").iterdir()}
     job.thaw(frozen)
     job.wait_for("step 40")
     assert store(job, shadow) > 64 << 20
@@ -119,7 +126,10 @@ def test_what_is_restored_is_the_cut_and_what_runs_on_is_not_disturbed(new_job: 
     assert job.log() == undisturbed
 
 
-def test_a_tree_of_processes_and_what_its_children_do_not_get(new_job: Callable[..., Job]) -> None:
+@pytest.mark.parametrize("make", [Shadow, copied])
+def test_a_tree_of_processes_and_what_its_children_do_not_get(
+    new_job: Callable[..., Job], make: Callable[[], Pages]
+) -> None:
     job = new_job()
     job.start([sys.executable, "-c", TREE + SUMS])
     while job.log().count("ready") < 2:
@@ -127,10 +137,9 @@ def test_a_tree_of_processes_and_what_its_children_do_not_get(new_job: Callable[
     time.sleep(0.2)
     before = len(launch.processes(job.processes[0]))
     frozen = job.freeze()
-    shadow = dump(job)
+    shadow = dump(job, make())
     copy_home(job)
-    assert len(shadow.sizes) == 2
-    assert len(launch.processes(job.processes[0])) == before + 2
+    assert len(launch.processes(job.processes[0])) == before + (2 if make is Shadow else 0)
     job.thaw(frozen)
     (job.outside / "work" / "close").touch()
     job.wait_for("closed")  # the copies do not hold the pipe open
@@ -144,7 +153,7 @@ def test_a_tree_of_processes_and_what_its_children_do_not_get(new_job: Callable[
     assert "whole True 0 b'k' b'k' True" in job.log()
 
 
-def test_it_ends_with_the_job(new_job: Callable[..., Job]) -> None:
+def test_a_shadow_ends_with_the_job(new_job: Callable[..., Job]) -> None:
     job = new_job()
     job.start([sys.executable, "-c", COUNTS, "64", "100000"])
     job.wait_for("step 5")
@@ -198,7 +207,7 @@ def test_where_criu_numbers_its_files_otherwise(
     frozen = job.freeze()
     shadow = dump(job)
     copy_home(job)
-    assert list(shadow.sizes) == ["pages-2.img"]
+    assert list(shadow.sizes) == ["pages-2.img"], "what is small is there at once"
     job.thaw(frozen)
     store(job, shadow)
     assert job.finish() == 0
