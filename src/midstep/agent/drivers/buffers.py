@@ -21,7 +21,8 @@ from midstep.agent.drivers.criu_images import PAGE_BYTES
 from midstep.agent.drivers.follow import RankProcess
 from midstep.agent.drivers.pages import PIECE_BYTES, PageFile, until
 
-_FREE, _POPULATE_WRITE = 8, 23  # MADV_*
+_FREE, _DONT_FORK, _POPULATE_WRITE = 8, 10, 23  # MADV_*
+_SLACK = 1.25  # ranks have somewhat more the next time
 _MOST_FREE = 16  # kept
 _ROOMY = 2  # times what is needed: no larger ones are taken for it
 _VECTOR = 512
@@ -36,14 +37,18 @@ class _Part(ctypes.Structure):
 
 
 class _Buffer:
+    """Not a child's: a fork would have every page of it found anew. Children read it from outside."""
+
     def __init__(self, nbytes: int) -> None:
         self.memory = mmap.mmap(-1, max(PAGE_BYTES, nbytes), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.owner = os.getpid()
+        self.advise(_DONT_FORK)
 
-    def advise(self, advice: int) -> None:
+    def advise(self, advice: int, nbytes: int | None = None) -> None:
         """Where the kernel knows of it."""
         with contextlib.suppress(OSError):
-            self.memory.madvise(advice)
+            self.memory.madvise(advice, 0, len(self.memory) if nbytes is None else nbytes)
 
 
 class Buffers:
@@ -60,8 +65,8 @@ class Buffers:
             found = min(fits, key=lambda it: len(it.memory), default=None)
             if found is not None:
                 self._free.remove(found)
-        found = found or _Buffer(nbytes)
-        found.advise(_POPULATE_WRITE)
+        found = found or _Buffer(int(nbytes * _SLACK))
+        found.advise(_POPULATE_WRITE, nbytes)
         return found
 
     def give_back(self, buffer: _Buffer) -> None:
@@ -107,13 +112,18 @@ class Copied:
         """As `Pages` says."""
         if self._buffer is None:
             raise OSError("the copy of a rank's memory is gone")
-        content = memoryview(self._buffer.memory)
-        for file, at in self._files:
+        buffer, piece = self._buffer, bytearray(PIECE_BYTES)
+        ours = ctypes.addressof(ctypes.c_char.from_buffer(piece))
+        for file, begin in self._files:
             with open(folder / file.name, "wb", buffering=0) as target:
-                view = content[at : at + file.nbytes]
-                while view:
+                for at in range(begin, begin + file.nbytes, PIECE_BYTES):
                     until(end, folder / file.name)
-                    view = view[target.write(view[:PIECE_BYTES]) :]
+                    nbytes = min(PIECE_BYTES, begin + file.nbytes - at)
+                    if _read(buffer.owner, [(buffer.address + at, nbytes)], ours) < nbytes:
+                        raise OSError("the copy of a rank's memory is gone")
+                    view = memoryview(piece)[:nbytes]
+                    while view:
+                        view = view[target.write(view) :]
         return sum(self.sizes.values())
 
     def drop(self) -> None:
