@@ -8,7 +8,7 @@ import random
 import pytest
 
 from midstep.model.job import CheckpointRule
-from midstep.policy.intervals import FLEET, PAUSES, PRIOR_NODE_S, STEADY_COST, best_s, interval, loss_rate
+from midstep.policy.intervals import ARCHIVED, FLEET, PRIOR_NODE_S, STEADY_COST, best_s, interval, loss_rate
 
 RATE = loss_rate(0, 0)
 OPEN = CheckpointRule(min_s=1, max_s=10**9)
@@ -43,8 +43,10 @@ def test_nothing_is_saved_more_often_than_it_pays() -> None:
 
 def test_steady_cost_is_bounded_unless_the_user_names_the_interval() -> None:
     for pause_s in (0.1, 1, 30, 300):
-        found = interval(None, OPEN, pause_s, 1000, loss_rate(1000, 1.0))
-        assert found.seconds is not None and pause_s / found.seconds <= STEADY_COST * PAUSES * 1.0001
+        for beside_s in (0.0, pause_s / 2, 3 * pause_s):
+            found = interval(None, OPEN, pause_s, 1000, loss_rate(1000, 1.0), beside_s)
+            cost_s = pause_s + ARCHIVED * beside_s
+            assert found.seconds is not None and cost_s / found.seconds <= STEADY_COST * 1.0001
     often = CheckpointRule(every_s=5)
     assert interval(often, FLEET, 300, 1, RATE).seconds == 5
 

@@ -69,16 +69,17 @@ class Staging:
         return Made(target, path, Part(index, (), (), 0, {}), pages)
 
 
-def store(made: Made, vault: Snapshots, limit_s: float) -> int:
-    """Bring a part into the vault, and free its memory; returns the bytes. OSError, VaultError, TooSlow."""
+def store(made: Made, vault: Snapshots, limit_s: float) -> tuple[int, float]:
+    """Bring a part into the vault, and free its memory; returns the bytes, and seconds of a processor that it
+    took. OSError, VaultError, TooSlow."""
     folder = vault.stage(made.target)
     descriptors = [fd for pages in made.pages.values() for fd in pages.descriptors]
-    nbytes = 0
+    nbytes, cpu_s = 0, 0.0
     try:
         child = Child(partial(_written, made, folder, time.monotonic() + limit_s), descriptors)
         try:
             while (said := child.hear()) is not None:
-                rank, count = said
+                rank, count, cpu_s = said
                 nbytes += count
                 if rank >= 0:
                     made.pages[rank].drop()  # of a shadow: it has memory of its own again
@@ -89,24 +90,24 @@ def store(made: Made, vault: Snapshots, limit_s: float) -> int:
         finally:
             child.end()
         vault.put_part(made.target, made.part)
-        return nbytes
+        return nbytes, cpu_s
     finally:
         discard(made)
 
 
-def _written(made: Made, folder: Path, end: float) -> Iterator[tuple[int, int]]:
+def _written(made: Made, folder: Path, end: float) -> Iterator[tuple[int, int, float]]:
     """In a child, which takes what the ranks leave of the processor: (a rank, or -1 for the rest; bytes, or
-    -1 when it takes too long)."""
+    -1 when it takes too long; its processor time so far)."""
     kernel.call("prctl", _END_WITH_PARENT, signal.SIGKILL)
     be_modest()
     try:
         for rank, pages in made.pages.items():
             images = folder / f"rank-{rank}"
             images.mkdir(parents=True, exist_ok=True)
-            yield rank, pages.write(images, end)
-        yield -1, copy_tree(made.folder, folder, end - time.monotonic()).bytes
+            yield rank, pages.write(images, end), time.process_time()
+        yield -1, copy_tree(made.folder, folder, end - time.monotonic()).bytes, time.process_time()
     except TooSlow:
-        yield -1, -1
+        yield -1, -1, time.process_time()
 
 
 def discard(made: Made) -> None:

@@ -38,9 +38,7 @@ def between_routes(liaison: Liaison) -> APIRouter:
         return Response(status_code=204)
 
     @router.get("/events")
-    async def events(
-        job: str | None = None, since_s: float = 0.0, limit: Limit = EVENTS
-    ) -> list[EventView]:
+    async def events(job: str | None = None, since_s: float = 0.0, limit: Limit = EVENTS) -> list[EventView]:
         return liaison.events(job, since_s, limit)
 
     return router

@@ -181,9 +181,7 @@ class Journal:
                 for at_s, action, reason, message, facts in reversed(rows)
             ]
 
-    def events(
-        self, job_id: str | None, after: float, limit: int, *, by: str = "number"
-    ) -> list[EventView]:
+    def events(self, job_id: str | None, after: float, limit: int, *, by: str = "number") -> list[EventView]:
         """The history after an event's number (``by`` "at_s": after a time), oldest first."""
         where, arguments = ("AND job_id = ?", (after, job_id, limit)) if job_id else ("", (after, limit))
         query = f"SELECT {_COLUMNS} FROM events WHERE {by} > ? {where} ORDER BY {by}, number LIMIT ?"

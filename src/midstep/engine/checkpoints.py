@@ -22,6 +22,7 @@ from midstep.model.phase import Failure, Fault
 
 MOVE = "checkpoint"
 _RUNNING = ("prepare", "lighten")  # in which the ranks run
+_BESIDE = ("prepare", "keep-cpu")
 _NEW = 0.5  # how much the newest measured pause counts against those before
 
 
@@ -91,7 +92,9 @@ def committed(draft: Draft, snapshot: SnapshotRef) -> None:
     assert storing is not None
     draft.set(storing=None, cut_store=storing.store)
     rotate(draft, snapshot)
-    draft.set(saves=replace(draft.record.saves, since_s=storing.cut_s, refused=0))
+    saves, beside_s = draft.record.saves, _longest(draft.record, _BESIDE)
+    beside_s = _average(saves.beside_s, beside_s)
+    draft.set(saves=replace(saves, since_s=storing.cut_s, refused=0, beside_s=beside_s))
     draft.end_move(ok=True)
 
 
@@ -107,11 +110,19 @@ def measured(draft: Draft) -> None:
     """All run again: what it has cost."""
     record = draft.record
     assert record.move is not None
-    timings = [it.timing for it in record.move.steps]
-    ran_s = sum(max((it.duration_s for it in timings if it.step == step), default=0.0) for step in _RUNNING)
-    took_s, saves = max(0.0, draft.now_s - record.move.started_s - ran_s), record.saves
-    pause_s = took_s if saves.pause_s is None else (1 - _NEW) * saves.pause_s + _NEW * took_s
-    draft.set(saves=replace(saves, pause_s=pause_s))
+    ran_s, saves = _longest(record, _RUNNING), record.saves
+    took_s = max(0.0, draft.now_s - record.move.started_s - ran_s)
+    draft.set(saves=replace(saves, pause_s=_average(saves.pause_s, took_s)))
+
+
+def _longest(record: JobRecord, steps: tuple[str, ...]) -> float:
+    """What these took together, each where it took longest."""
+    timings = [it.timing for it in record.move.steps] if record.move is not None else []
+    return sum(max((it.duration_s for it in timings if it.step == step), default=0.0) for step in steps)
+
+
+def _average(before: float | None, measured: float) -> float:
+    return measured if before is None else (1 - _NEW) * before + _NEW * measured
 
 
 def refused(draft: Draft, failure: Failure) -> None:

@@ -32,6 +32,7 @@ class Saves:
 
     taken: int = 0  # begun, successful or not
     pause_s: float | None = None  # what one costs: a moving average, from the cut until all run again
+    beside_s: float | None = None  # of a node's processor, beside that: a moving average
     tried_s: float | None = None  # when the last one was begun
     refused: int = 0  # that came to nothing, in a row
     since_s: float | None = None  # what was done since then would be lost now

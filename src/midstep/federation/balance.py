@@ -22,9 +22,7 @@ _REFUSED_S = 300.0
 class Balance:
     """``patience_s``: that a job waits before it is sent to another region."""
 
-    def __init__(
-        self, members: Members, clock: Clock, patience_s: float, costs: Costs | None = None
-    ) -> None:
+    def __init__(self, members: Members, clock: Clock, patience_s: float, costs: Costs | None = None) -> None:
         self._members, self._patience_s = members, patience_s
         self._refused_s: dict[tuple[str, str], float] = {}  # job, region: it would be turned away there
         self._clock = clock

@@ -66,9 +66,7 @@ class Quotas:
         if had is None or had.devices is None:
             await member.request("DELETE", f"/v1/quotas/{project}")
         else:
-            await member.ask(
-                "PUT", f"/v1/quotas/{project}", QuotaView, QuotaRequest(had.devices, had.weight)
-            )
+            await member.ask("PUT", f"/v1/quotas/{project}", QuotaView, QuotaRequest(had.devices, had.weight))
 
     async def _of(self, member: Member) -> list[QuotaView]:
         return await member.ask("GET", "/v1/quotas", list[QuotaView])

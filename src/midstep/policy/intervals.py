@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from midstep.model.job import CheckpointRule
 
 STEADY_COST = 0.02
-PAUSES = 0.5  # of it: what is stored beside the ranks takes about as much again (`checkpoint-cost`)
+ARCHIVED = 2.0  # what is stored beside the ranks is read, and stored, by the archiver once more
 # As if one loss had been seen in so much time: reports of large clusters are between 10 and 60 node-days.
 PRIOR_LOSSES = 1.0
 PRIOR_NODE_S = 20 * 86400.0
@@ -51,16 +51,18 @@ def best_s(pause_s: float, between_s: float) -> float:
 
 
 def interval(
-    rule: CheckpointRule | None, fleet: CheckpointRule, pause_s: float | None, nodes: int, rate: float
-) -> Interval:
+    rule: CheckpointRule | None, fleet: CheckpointRule, pause_s: float | None, nodes: int, rate: float,
+    beside_s: float | None = None,
+) -> Interval:  # fmt: skip
     """How often a job on so many nodes is saved. ``rule``: its own word, ``fleet``: where it has none;
-    ``pause_s``: what a checkpoint of it has cost; ``rate``: as `loss_rate` answers."""
+    ``pause_s``: how long it stood still for a checkpoint; ``beside_s``: processor time of a node that was
+    spent on one beside its ranks; ``rate``: as `loss_rate` answers."""
     asked = fleet if rule is None else rule
     if asked.off:
         return Interval(None, "off, by the fleet's setting" if rule is None else "off, as asked")
     if asked.every_s is not None:
         return Interval(asked.every_s, "the fleet's setting" if rule is None else "as asked")
-    cost_s = FIRST_PAUSE_S if pause_s is None else pause_s
+    cost_s = FIRST_PAUSE_S if pause_s is None else pause_s + ARCHIVED * (beside_s or 0.0)
     between_s = 1.0 / (rate * max(1, nodes))
     best, why = best_s(cost_s, between_s), f"a loss is expected every {_words(between_s)}"
     least = _own(asked.min_s, fleet.min_s, FLEET.min_s)
@@ -69,7 +71,7 @@ def interval(
     most = _own(asked.max_s, fleet.max_s, FLEET.max_s)
     if best > most:
         best, why = most, "not less often than set"
-    cheapest = cost_s / (STEADY_COST * PAUSES)
+    cheapest = cost_s / STEADY_COST
     if best < cheapest:
         best, why = cheapest, f"so that it costs {STEADY_COST:.0%} of the time"
     return Interval(best, why)

@@ -101,7 +101,7 @@ async def store_part(job: Job) -> None:
     begun_s = time.monotonic()
     limit_s = deadline_s("store", made.part.nbytes)
     try:
-        nbytes = await blocking(partial(store, made, job.means.vault, limit_s))
+        nbytes, cpu_s = await blocking(partial(store, made, job.means.vault, limit_s))
     except Exception as error:
         if job.made is made:
             job.made = None
@@ -109,7 +109,7 @@ async def store_part(job: Job) -> None:
         return
     if job.made is made:
         job.made = None
-        job.steps.append(StepTiming("keep", time.monotonic() - begun_s, nbytes))
+        job.steps += [StepTiming("keep", time.monotonic() - begun_s, nbytes), StepTiming("keep-cpu", cpu_s)]
         job.save(stored=made.target, steps=tuple(job.steps))
 
 

@@ -35,9 +35,7 @@ class Liaison:
     async def leave(self, job_id: str, request: LeaveRequest) -> JobView:
         """Have a job go to another region."""
         self._desk.check_size(self._record(job_id), request.devices)
-        asked = LeaveAsked(
-            request.region, request.copy_ahead, request.why, request.node, request.devices
-        )
+        asked = LeaveAsked(request.region, request.copy_ahead, request.why, request.node, request.devices)
         view = await self._desk.ask(job_id, asked)
         if request.why:
             made = Decision("migrate", "sent", request.why, {"region": request.region})

@@ -103,9 +103,7 @@ def _may_leave(record: JobRecord) -> bool:
     return record.waits and record.stage is Stage.WAITING and record.parting is None
 
 
-def _waiter(
-    record: JobRecord, wanted: Ask, now_s: float, guaranteed: float, stranded: bool
-) -> WaiterTold:
+def _waiter(record: JobRecord, wanted: Ask, now_s: float, guaranteed: float, stranded: bool) -> WaiterTold:
     return WaiterTold(
         record.job_id,
         wanted.devices,

@@ -38,7 +38,7 @@ class Timetable:
         own = record.spec.checkpoints
         if own is not None and own == CheckpointRule(keep=own.keep) and own.keep is not None:
             own = None
-        found = interval(own, self.rule, record.saves.pause_s, nodes, self.rate)
+        found = interval(own, self.rule, record.saves.pause_s, nodes, self.rate, record.saves.beside_s)
         if found.seconds is None or not record.saves.refused:
             return found.seconds, found.why
         times = record.saves.refused

@@ -111,6 +111,7 @@ def leaves_region(record: JobRecord) -> bool:
         return False
     return record.next.region != record.snapshot.region
 
+
 def reason_of(record: JobRecord) -> str:
     """Why its newest snapshot was taken."""
     move = record.move or (record.moves[-1] if record.moves else None)
