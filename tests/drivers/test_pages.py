@@ -216,3 +216,15 @@ def test_where_criu_numbers_its_files_otherwise(
     job.thaw(frozen)
     assert job.finish() == 0
     assert job.log() == undisturbed
+
+
+def test_a_buffer_is_used_again_where_it_is_large_enough_and_not_much_too_large() -> None:
+    buffers = Buffers()
+    large, small = buffers.take(1 << 22), buffers.take(1 << 16)
+    assert len(large.memory) >= 1 << 22
+    for buffer in (small, large):
+        buffers.give_back(buffer)
+    assert buffers.take(1 << 20) is not large, "it is for larger ones"
+    assert buffers.take(3 << 20) is large
+    assert buffers.take(3 << 20) is not large, "it is in use"
+    assert buffers.take(1 << 16) is small

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from midstep.mailbox.meter import Meter, Word
+from midstep.proxy import lighten as lighten_module
 from midstep.proxy.lighten import lighten
 
 # A heap with 64 MiB that were freed in pieces too small to be given back at once, under one that is not.
@@ -116,3 +118,19 @@ def test_a_process_stands_still_where_there_is_least(order: str, holds: int, tmp
     finally:
         child.kill()
         child.communicate()
+
+
+def test_all_end_the_same_step() -> None:
+    """One may have made a step that the others are still in when they are asked: it must not go ahead."""
+    metered = [Meter() for _ in range(3)]
+    try:
+        for page, steps in zip(metered, (7, 8, 3)):
+            page.words[Word.STEPS] = steps
+        lighten_module._ask([metered[:2], metered[2:]])  # pyright: ignore[reportPrivateUsage]
+        assert [page.words[Word.LIGHTEN] for page in metered] == [9, 9, 4], "the third trains for itself"
+        assert not any(map(lighten_module._has_missed, metered))  # pyright: ignore[reportPrivateUsage]
+        metered[1].words[Word.STEPS] = 10
+        assert lighten_module._has_missed(metered[1])  # pyright: ignore[reportPrivateUsage]
+    finally:
+        for page in metered:
+            page.close()
