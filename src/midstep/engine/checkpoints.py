@@ -22,7 +22,7 @@ from midstep.model.phase import Failure, Fault
 
 MOVE = "checkpoint"
 _RUNNING = ("prepare", "lighten")  # in which the ranks run
-_BESIDE = ("prepare", "keep-cpu")
+_BESIDE = ("keep-cpu",)  # memory is got once
 _NEW = 0.5  # how much the newest measured pause counts against those before
 
 
