@@ -6,13 +6,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from midstep.agent.drivers import launch, ptrace
+from midstep.agent.drivers import pages as pages_module
 from midstep.agent.drivers.buffers import Buffers, Copied
 from midstep.agent.drivers.errors import TooSlow
-from midstep.agent.drivers.pages import Pages
+from midstep.agent.drivers.pages import PageFile, Pages
 from midstep.agent.drivers.shadow import Shadow
 from midstep.agent.drivers.trees import copy_tree
 from tests.drivers.nodes import STATE, Job, Node
@@ -193,6 +196,30 @@ def test_without_one_all_of_it_is_dumped(
     job.thaw(frozen)
     assert job.finish() == 0
     assert job.log() == undisturbed
+
+
+@pytest.mark.parametrize("make", [Shadow, copied])
+def test_what_could_not_be_taken_is_dumped_by_criu(
+    new_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, make: Callable[[], Pages]
+) -> None:
+    """All of it, and nothing is left of what was taken before that."""
+    job = new_job()
+    job.start([sys.executable, "-c", COUNTS, "16", "100000"])
+    job.wait_for("step 5")
+    found = pages_module.hidden
+
+    def one_is_gone(images: Path, pids: list[int]) -> list[PageFile]:
+        files = found(images, pids)
+        return [files[0], replace(files[1], pid=1 << 30)]
+
+    monkeypatch.setattr("midstep.agent.drivers.criu.hidden", one_is_gone)
+    job.freeze()
+    pages = dump(job, make())
+    assert pages.sizes == {}
+    assert job.node.do(lambda: pages.write(IMAGES, time.monotonic())) == 0
+    pages.drop()
+    files = sorted((job.node.disk / "images").glob("pages-*.img"))
+    assert len(files) == 2 and sum(path.stat().st_size for path in files) > 16 << 20
 
 
 @pytest.mark.parametrize("numbers", [{1}, {1, 2, 3}])

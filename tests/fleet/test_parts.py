@@ -32,6 +32,7 @@ def node_of(job: JobView) -> str:
     return job.ranks[0].node
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_two_halves_of_a_device(narrow: Fleet) -> None:
     fleet = narrow

@@ -92,11 +92,12 @@ class Copied:
         if nbytes > len(self._buffer.memory):
             self._buffers.give_back(self._buffer)
             self._buffer = self._buffers.take(nbytes)
-        at = 0
+        at, taken = 0, list[tuple[PageFile, int]]()
         for file in files:
             _copy(file, self._buffer, at)
-            self._files.append((file, at))
+            taken.append((file, at))
             at += file.nbytes
+        self._files = taken
 
     @property
     def sizes(self) -> dict[str, int]:

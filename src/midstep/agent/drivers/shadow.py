@@ -72,6 +72,7 @@ class Shadow:
                         _write(images / source.file.name, source, memory, time.monotonic() + _AT_ONCE_S)
         except BaseException:
             self.drop()
+            self._sources = []
             raise
 
     @property
