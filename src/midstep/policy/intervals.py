@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from midstep.model.job import CheckpointRule
 
 STEADY_COST = 0.02
-ARCHIVED = 3.0  # what is written beside the ranks is read, hashed and packed by the archiver, for twice that again
+ARCHIVED = 3.0  # what is written beside the ranks is read, hashed and packed by the archiver: twice that
 # As if one loss had been seen in so much time: reports of large clusters are between 10 and 60 node-days.
 PRIOR_LOSSES = 1.0
 PRIOR_NODE_S = 20 * 86400.0
