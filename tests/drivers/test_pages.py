@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from midstep.agent.drivers import launch, ptrace
+from midstep.agent.drivers import freeze, launch, ptrace
 from midstep.agent.drivers import pages as pages_module
 from midstep.agent.drivers.buffers import Buffers, Copied
 from midstep.agent.drivers.errors import TooSlow
@@ -98,6 +98,17 @@ def copy_home(job: Job) -> None:
     job.node.do(lambda: copy_tree(job.home.path, STATE / "copy"))
 
 
+def ends_alike(job: Job, frozen: freeze.Frozen, at_the_cut: str) -> None:
+    """What runs on, and what is restored at the cut."""
+    assert job.finish() == 0
+    undisturbed = job.log()
+    restore(job)
+    assert job.log() == at_the_cut
+    job.thaw(frozen)
+    assert job.finish() == 0
+    assert job.log() == undisturbed
+
+
 @pytest.fixture(autouse=True)
 def clean(nodes: tuple[Node, Node]) -> object:
     yield
@@ -120,13 +131,7 @@ def test_what_is_restored_is_the_cut_and_what_runs_on_is_not_disturbed(
     job.thaw(frozen)
     job.wait_for("step 40")
     assert store(job, shadow) > 64 << 20
-    assert job.finish() == 0
-    undisturbed = job.log()
-    restore(job)
-    assert job.log() == at_the_cut
-    job.thaw(frozen)
-    assert job.finish() == 0
-    assert job.log() == undisturbed
+    ends_alike(job, frozen, at_the_cut)
 
 
 @pytest.mark.parametrize("make", [Shadow, copied])
@@ -188,14 +193,10 @@ def test_without_one_all_of_it_is_dumped(
     shadow = dump(job)
     assert shadow.sizes == {}
     copy_home(job)
+    at_the_cut = job.log()
     shadow.drop()
     job.thaw(frozen)
-    assert job.finish() == 0
-    undisturbed = job.log()
-    restore(job)
-    job.thaw(frozen)
-    assert job.finish() == 0
-    assert job.log() == undisturbed
+    ends_alike(job, frozen, at_the_cut)
 
 
 @pytest.mark.parametrize("make", [Shadow, copied])
@@ -234,15 +235,11 @@ def test_where_criu_numbers_its_files_otherwise(
     frozen = job.freeze()
     shadow = dump(job)
     copy_home(job)
+    at_the_cut = job.log()
     assert list(shadow.sizes) == ["pages-2.img"], "what is small is there at once"
     job.thaw(frozen)
     store(job, shadow)
-    assert job.finish() == 0
-    undisturbed = job.log()
-    restore(job)
-    job.thaw(frozen)
-    assert job.finish() == 0
-    assert job.log() == undisturbed
+    ends_alike(job, frozen, at_the_cut)
 
 
 def test_a_buffer_is_used_again_where_it_is_large_enough_and_not_much_too_large() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from midstep.vault.store.child import Child, Killed
 
 _COPIED = 2.0  # what is left beside a part must do for what the ranks ask for meanwhile
 _LEAST = 0.5  # of what the ranks have: what they write meanwhile
-_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +96,7 @@ def store(made: Made, vault: Snapshots, limit_s: float) -> tuple[int, float]:
 def _written(made: Made, folder: Path, end: float) -> Iterator[tuple[int, int, float]]:
     """In a child, which takes what the ranks leave of the processor: (a rank, or -1 for the rest; bytes, or
     -1 when it takes too long; its processor time so far)."""
-    kernel.call("prctl", _END_WITH_PARENT, signal.SIGKILL)
+    kernel.end_with_parent()
     be_modest()
     try:
         for rank, pages in made.pages.items():

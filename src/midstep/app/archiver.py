@@ -11,15 +11,14 @@ killed at any moment; it dies with the process that started it. Exit codes: 0 al
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from midstep.agent.drivers.kernel import end_with_parent
 from midstep.agent.install.criu_find import find_criu
 from midstep.env import Clock, RealClock
 from midstep.vault import faults
@@ -35,7 +34,6 @@ from midstep.vault.snapshots import Snapshots
 from midstep.vault.store.content import Progress
 
 _PROGRESS_S = 0.5
-_PDEATHSIG = 1
 
 Tell = Callable[[News], None]
 
@@ -153,15 +151,6 @@ def versions() -> dict[str, str]:
     criu = find_criu()
     found = {"midstep": metadata.version("midstep"), "kernel": os.uname().release}
     return found if criu is None else {**found, "criu": criu.version_text}
-
-
-def end_with_parent() -> None:
-    """Die when whoever started this does."""
-    libc = ctypes.CDLL(None)
-    parent = os.getppid()
-    libc.prctl(_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def tell(news: News) -> None:

@@ -28,6 +28,10 @@ class Homes:
         """Devices that must be together, with so many ranks a device."""
         return -(-self.size // sharing)
 
+    def units(self, sharing: int) -> int:
+        """Groups of devices that must be together, with so many ranks a device."""
+        return self.count if sharing < self.size else self.devices(sharing)
+
     def devices(self, sharing: int) -> int:
         """In all, with so many ranks a device."""
         if sharing >= self.size:

@@ -133,7 +133,7 @@ class Pool:
         if homes.count == 1 or devices <= self.largest:
             return devices <= self.largest
         unit = max(1, homes.unit(sharing))
-        return sum(size // unit for size in self.sizes) >= _units(homes, sharing)
+        return sum(size // unit for size in self.sizes) >= homes.units(sharing)
 
     def find(self, homes: Homes, sharing: int, near: Sequence[tuple[int, int]] = ()) -> Spots | None:
         """Where it fits now, on the nodes ``near`` if it does; nothing is taken."""
@@ -157,10 +157,10 @@ class Pool:
         if homes.count == 1:
             return None
         unit = min(homes.unit(sharing), homes.size)
-        return _gather(usable, max(1, unit), _units(homes, sharing), devices)
+        return _gather(usable, max(1, unit), homes.units(sharing), devices)
 
     def _several(self, homes: Homes, sharing: int) -> Spots | None:
-        unit, units, devices = max(1, homes.unit(sharing)), _units(homes, sharing), homes.devices(sharing)
+        unit, units, devices = max(1, homes.unit(sharing)), homes.units(sharing), homes.devices(sharing)
         if unit > self.largest:
             return None
         best: tuple[int, int] | None = None  # (units there, mask): the rack that has just enough
@@ -179,7 +179,7 @@ class Pool:
                 bits ^= low
                 units -= free // unit
                 if units <= 0:
-                    return _gather(found, unit, _units(homes, sharing), devices)
+                    return _gather(found, unit, homes.units(sharing), devices)
         return None
 
     def _count(self, unit: int, mask: int) -> int:
@@ -255,10 +255,6 @@ class Pool:
         del self._part_order[bisect_left(self._part_order, (self._parts[place, slot], place, slot))]
         self._parts[place, slot] = free
         insort(self._part_order, (free, place, slot))
-
-
-def _units(homes: Homes, sharing: int) -> int:
-    return homes.count if sharing < homes.size else homes.devices(sharing)
 
 
 def _gather(usable: Iterable[tuple[int, int]], unit: int, units: int, devices: int) -> Spots | None:

@@ -39,12 +39,12 @@ class Tally:
                     return place
         if self._homes.count == 1:
             return None
-        return -1 if self._units(sharing) >= units_of(self._homes, sharing) else None
+        return -1 if self._units(sharing) >= self._homes.units(sharing) else None
 
     def several(self, sharing: int) -> Spots | None:
         """On nodes that are free anyway, and on those of victims with the most free."""
         pool, unit = self._floor.pool, max(1, self._homes.unit(sharing))
-        units, devices = units_of(self._homes, sharing), self._homes.devices(sharing)
+        units, devices = self._homes.units(sharing), self._homes.devices(sharing)
         places = sorted(self._more, key=lambda place: (-pool.left[place], place))
         found: Spots = []
         for place, usable in [*self._free(unit), *((p, pool.left[p] + self._more[p]) for p in places)]:
@@ -86,8 +86,3 @@ class Tally:
                 bits ^= low
                 if (place := low.bit_length() - 1) not in self._more:
                     yield place, free
-
-
-def units_of(homes: Homes, sharing: int) -> int:
-    """Groups of devices that must be together."""
-    return homes.count if sharing < homes.size else homes.devices(sharing)

@@ -19,7 +19,7 @@ from typing import Any
 
 from midstep.agent.drivers.criu_images import PAGE_BYTES
 from midstep.agent.drivers.follow import RankProcess
-from midstep.agent.drivers.pages import PIECE_BYTES, PageFile, until
+from midstep.agent.drivers.pages import PIECE_BYTES, PageFile, in_pieces, memory_of, write_pieces
 
 _FREE, _DONT_FORK, _POPULATE_WRITE = 8, 10, 23  # MADV_*
 _SLACK = 1.25  # ranks have somewhat more the next time
@@ -49,6 +49,12 @@ class _Buffer:
         """Where the kernel knows of it."""
         with contextlib.suppress(OSError):
             self.memory.madvise(advice, 0, len(self.memory) if nbytes is None else nbytes)
+
+    def read(self, address: int, into: memoryview) -> None:
+        """OSError: its process is gone."""
+        ours = ctypes.addressof(ctypes.c_char.from_buffer(into))
+        if _read(self.owner, [(address, len(into))], ours) < len(into):
+            raise OSError("the copy of a rank's memory is gone")
 
 
 class Buffers:
@@ -113,18 +119,9 @@ class Copied:
         """As `Pages` says."""
         if self._buffer is None:
             raise OSError("the copy of a rank's memory is gone")
-        buffer, piece = self._buffer, bytearray(PIECE_BYTES)
-        ours = ctypes.addressof(ctypes.c_char.from_buffer(piece))
-        for file, begin in self._files:
-            with open(folder / file.name, "wb", buffering=0) as target:
-                for at in range(begin, begin + file.nbytes, PIECE_BYTES):
-                    until(end, folder / file.name)
-                    nbytes = min(PIECE_BYTES, begin + file.nbytes - at)
-                    if _read(buffer.owner, [(buffer.address + at, nbytes)], ours) < nbytes:
-                        raise OSError("the copy of a rank's memory is gone")
-                    view = memoryview(piece)[:nbytes]
-                    while view:
-                        view = view[target.write(view) :]
+        buffer = self._buffer
+        for file, at in self._files:
+            write_pieces(folder / file.name, in_pieces(buffer.address + at, file.nbytes), buffer.read, end)
         return sum(self.sizes.values())
 
     def drop(self) -> None:
@@ -140,7 +137,7 @@ def _copy(file: PageFile, buffer: _Buffer, at: int) -> None:
     runs = [(start, count * PAGE_BYTES) for start, count in file.runs]
     first = done = 0  # of the runs; bytes of that one
     while first < len(runs):
-        parts = [(start, nbytes) for start, nbytes in islice(runs, first, first + _VECTOR)]
+        parts = list(islice(runs, first, first + _VECTOR))
         parts[0] = (parts[0][0] + done, parts[0][1] - done)
         got = _read(file.pid, parts, buffer.address + at)
         if got <= 0:  # memory that it may not read itself
@@ -166,8 +163,8 @@ def _read(pid: int, parts: list[tuple[int, int]], address: int) -> int:
 
 def _read_slowly(pid: int, part: tuple[int, int], into: memoryview) -> int:
     address, nbytes = part
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        got = os.preadv(memory.fileno(), [into[: min(nbytes, PIECE_BYTES)]], address)
+    with memory_of(pid) as memory:
+        got = os.preadv(memory, [into[: min(nbytes, PIECE_BYTES)]], address)
     if not got:
         raise OSError(f"the memory of process {pid} cannot be read")
     return got

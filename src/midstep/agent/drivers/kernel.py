@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -35,6 +37,7 @@ ADDR_NO_RANDOMIZE = 0x40000
 _SYS_OPEN_TREE = 428  # the same on every architecture
 _SYS_MOVE_MOUNT = 429
 _AT_FDCWD = -100
+_PDEATHSIG = 1
 _TREE_CLONE = 1
 _FROM_FD = 4  # MOVE_MOUNT_F_EMPTY_PATH
 
@@ -107,6 +110,14 @@ def call(name: str, *args: object) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
+
+
+def end_with_parent() -> None:
+    """Die when whoever started this process does."""
+    parent = os.getppid()
+    _libc.prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
 
 
 def apart(work: Callable[[], T], name: str) -> T:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,8 +50,13 @@ class PageFile:
     def pieces(self) -> Iterator[tuple[int, int]]:
         """All of it in order, a few MB each: (address, bytes)."""
         for start, count in self.runs:
-            for at in range(0, count * PAGE_BYTES, PIECE_BYTES):
-                yield start + at, min(PIECE_BYTES, count * PAGE_BYTES - at)
+            yield from in_pieces(start, count * PAGE_BYTES)
+
+
+def in_pieces(address: int, nbytes: int) -> Iterator[tuple[int, int]]:
+    """So many bytes of memory: (address, bytes)."""
+    for at in range(0, nbytes, PIECE_BYTES):
+        yield address + at, min(PIECE_BYTES, nbytes - at)
 
 
 class Pages(Protocol):
@@ -118,10 +123,29 @@ def hidden(images: Path, pids: list[int]) -> list[PageFile]:
     return found
 
 
-def until(end: float, path: Path) -> None:
-    """TooSlow: it is later."""
-    if time.monotonic() > end:
-        raise TooSlow(f"the memory of a rank was not stored in time: at {path.name}")
+def write_pieces(
+    path: Path, pieces: Iterable[tuple[int, int]], read: Callable[[int, memoryview], None], end: float
+) -> None:
+    """A file out of pieces of memory, (address, at most PIECE_BYTES), that ``read`` fetches. TooSlow."""
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    with open(path, "wb", buffering=0) as target:
+        for address, nbytes in pieces:
+            if time.monotonic() > end:
+                raise TooSlow(f"the memory of a rank was not stored in time: at {path.name}")
+            view = buffer[:nbytes]
+            read(address, view)
+            while view:
+                view = view[target.write(view) :]
+
+
+@contextlib.contextmanager
+def memory_of(pid: int) -> Generator[int]:
+    """A descriptor of a process's memory. OSError: it is gone."""
+    descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _name(number: int) -> str:

@@ -17,14 +17,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from midstep.agent.drivers import ptrace
 from midstep.agent.drivers.criu_images import PAGE_BYTES, PageList
 from midstep.agent.drivers.follow import RankProcess, inner_pid, stat_of
-from midstep.agent.drivers.pages import PIECE_BYTES, PageFile, until
+from midstep.agent.drivers.pages import PageFile, memory_of, write_pieces
 
 _log = logging.getLogger(__name__)
 _SMALL_BYTES = 4 << 20  # copied sooner than a copy of the process is made
@@ -68,7 +68,7 @@ class Shadow:
         try:
             for source in sources:
                 if source.memory < 0:
-                    with _memory_of(source.file.pid) as memory:
+                    with memory_of(source.file.pid) as memory:
                         _write(images / source.file.name, source, memory, time.monotonic() + _AT_ONCE_S)
         except BaseException:
             self.drop()
@@ -184,28 +184,12 @@ def _lacking(pid: int, copy: int, runs: PageList) -> dict[int, bytes]:
                 raise OSError("most of the memory is not in the copy")
     if not addresses:
         return {}
-    with _memory_of(pid) as memory:
+    with memory_of(pid) as memory:
         return {address: os.pread(memory, PAGE_BYTES, address) for address in addresses}
 
 
-@contextlib.contextmanager
-def _memory_of(pid: int) -> Generator[int]:
-    descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _write(path: Path, source: _Source, memory: int, end: float) -> None:
-    piece = memoryview(bytearray(PIECE_BYTES))
-    with open(path, "wb", buffering=0) as target:
-        for address, nbytes in source.file.pieces():
-            until(end, path)
-            view = piece[:nbytes]
-            _read(memory, address, view, source.early)
-            while view:
-                view = view[target.write(view) :]
+    write_pieces(path, source.file.pieces(), lambda at, into: _read(memory, at, into, source.early), end)
 
 
 def _read(memory: int, address: int, view: memoryview, early: dict[int, bytes]) -> None:
