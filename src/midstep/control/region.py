@@ -105,7 +105,7 @@ class Region:
         fence_s = settings.lost_node_s / 2
         welcome = Welcome(settings.fleet, settings.heartbeat_s, settings.stall_s, fence_s, MEASURE_S)
         meters = Meters(journal, service, accounts)
-        planner.measured = meters.sizes
+        planner.measured, planner.has_others = meters.sizes, bool(settings.above)
         owner = f"{settings.fleet} {settings.state_dir}"
         archiving = Archiving(service, vaults, clock, settings.archiver, owner, settings.checkpoints)
         sessions = Sessions(service, fleet, logs, history, clock, settings.token, welcome)

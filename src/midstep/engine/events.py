@@ -132,7 +132,8 @@ class MigrateAsked:
 @dataclass(frozen=True, slots=True)
 class LeaveAsked:
     """Go on under another region's controller. ``ahead``: copy as much as possible while it runs; ``why``:
-    the scheduler's reason; '': its user asked, and a running job runs on until devices are free there."""
+    the scheduler's reason; '': its user asked. A running job that is copied ahead, or that its user sends,
+    runs on until devices are free there."""
 
     region: str
     ahead: bool = False

@@ -37,7 +37,8 @@ def ask(draft: Draft, event: LeaveAsked) -> None:
     if record.parting is not None or record.next is not None or record.back is not None:
         hint = "`midstep resume` calls its migration off"
         raise Refused("is_migrating", f"job {record.job_id} is on its way already", record.shown, hint)
-    copies = not event.why and record.intent is not Intent.SUSPEND and record.stays_put
+    goes_on = event.ahead or not event.why
+    copies = goes_on and record.intent is not Intent.SUSPEND and record.stays_put
     draft.log("scheduled" if event.why else "asked", f"go to region {event.region}{_because(event.why)}")
     where = (event.why, event.node, event.devices)
     draft.set(parting=Parting(event.region, draft.now_s, copies, event.ahead, False, *where))

@@ -1,4 +1,5 @@
-"""What the global level decides by itself: jobs that wait in one region go to another one."""
+"""What the global level decides by itself: jobs that wait in one region, or have to leave their nodes there,
+go to another one."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class Balance:
         for sending in self.plan():
             giver = self._members.by_name[sending.here]
             try:
-                request = LeaveRequest(sending.there, why=str(sending))
+                runs = bool(sending.drained)
+                request = LeaveRequest(sending.there, copy_ahead=runs, why=str(sending))
                 await depart(giver, self._members.by_name[sending.there], sending.job_id, request)
             except Rejected as error:  # it has begun, or ended, meanwhile; or it would be turned away there
                 LOG.info("job %s stays in %s: %s", sending.job_id, sending.here, error)
@@ -79,4 +81,4 @@ def waiter_of(region: str, told: WaiterTold) -> Waiter:
     """For the policy."""
     guaranteed = (told.guaranteed, told.spot_ok)
     need = Need(told.devices, told.types, "", told.data, told.snapshot_bytes, *guaranteed)
-    return Waiter(told.job_id, region, need, told.least, told.waited_s, told.stranded)
+    return Waiter(told.job_id, region, need, told.least, told.waited_s, told.stranded, told.drained)

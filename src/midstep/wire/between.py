@@ -78,7 +78,8 @@ class JobTold:
 @dataclass(frozen=True, slots=True)
 class WaiterTold:
     """A job that waits, and may run in another region. ``guaranteed``: devices that its guarantee must stand
-    on; ``data``: where its snapshot is. ``stranded``: this region could never run it as it is now."""
+    on; ``data``: where its snapshot is. ``stranded``: this region could never run it as it is now.
+    ``drained``: it runs, on this node, which it has to leave."""
 
     job_id: str
     devices: int
@@ -91,12 +92,14 @@ class WaiterTold:
     spot_ok: bool = False
     waited_s: float = 0.0
     stranded: bool = False
+    drained: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionTold:
     """``serial``: of the list of jobs, which is left out (None) when it is as it was ``seen``. ``nodes``: all
-    names. ``waiting``: in the order in which they go, the first ones of many."""
+    names. ``waiting``: in the order in which they go, the first ones of many; before them those that have to
+    leave their nodes."""
 
     regions: tuple[str, ...]
     serial: str

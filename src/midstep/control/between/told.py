@@ -86,36 +86,41 @@ class Teller:
             yield from islice(self._waiters(), MOST_WAITING)
 
     def _waiters(self) -> Iterator[WaiterTold]:
-        pilot, records, now_s = self._planner.pilot, self._service.records, self._service.now_s()
-        routing = pilot.scheduler.routing
+        planner, records, now_s = self._planner, self._service.records, self._service.now_s()
+        pilot, routing = planner.pilot, planner.pilot.scheduler.routing
         waiting = [job_id for job_id, record in records.items() if record.waits]
         others = sorted(job_id for job_id in waiting if not pilot.knows(job_id))
-        for job_id in (*pilot.scheduler.queue(), *others):
-            record = records[job_id]
-            wanted = ask(record, now_s) if _may_leave(record) else None
+        for job_id in (*planner.offered, *pilot.scheduler.queue(), *others):
+            record, drained = records[job_id], planner.offered.get(job_id, "")
+            wanted = ask(record, now_s) if _may_leave(record, drained) else None
             if wanted is not None and not wanted.region:  # else it was submitted to be here
-                stranded = routing.too_large(wanted) is not None
+                stranded = not drained and routing.too_large(wanted) is not None
                 guaranteed = routing.commitment(wanted, record.spec.tier)
-                yield _waiter(record, wanted, now_s, guaranteed, stranded)
+                yield _waiter(record, wanted, now_s, guaranteed, stranded, drained)
 
 
-def _may_leave(record: JobRecord) -> bool:
-    return record.waits and record.stage is Stage.WAITING and record.parting is None
+def _may_leave(record: JobRecord, drained: str) -> bool:
+    can = record.settled if drained else record.waits and record.stage is Stage.WAITING
+    return can and record.parting is None
 
 
-def _waiter(record: JobRecord, wanted: Ask, now_s: float, guaranteed: float, stranded: bool) -> WaiterTold:
+def _waiter(
+    record: JobRecord, wanted: Ask, now_s: float, guaranteed: float, stranded: bool, drained: str
+) -> WaiterTold:
+    here = record.placement.region if drained and record.placement is not None else ""
     return WaiterTold(
         record.job_id,
-        wanted.devices,
-        wanted.least,
+        record.devices if drained else wanted.devices,
+        record.devices if drained else wanted.least,
         record.spec.tier,
         wanted.device_types,
-        record.snapshot.region if record.snapshot else "",
+        here or (record.snapshot.region if record.snapshot else ""),
         record.snapshot_bytes,
         guaranteed,
         wanted.spot_ok,
         now_s - record.queued_s,
         stranded,
+        drained,
     )
 
 

@@ -53,6 +53,16 @@ class NodeDrained:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """Its region has no room for all of it beside the node; another one may have."""
+
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.node} is being drained: it is offered to other regions"
+
+
+@dataclass(frozen=True, slots=True)
 class DrainOverdue:
     """Nothing could be found for it until the deadline."""
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from midstep.control.scheduling import causes
 from midstep.control.scheduling.cordons import Drain
 from midstep.control.scheduling.scheduler import picture, want_moved
-from midstep.engine.events import Event, MigrateAsked, Placed, Preempted
+from midstep.engine.events import Copied, Event, MigrateAsked, Placed, Preempted
 from midstep.engine.record import JobRecord
 from midstep.model.fleet import NodeStatus
 from midstep.model.lifecycle import Stage
@@ -19,18 +19,21 @@ from midstep.policy.place import plan
 from midstep.wire.schedule import DrainView, LeavingView
 
 RETRY_S = 30.0  # after a move that failed; longer after each
+OFFER_S = 10.0  # that a job is offered to other regions before it makes do with fewer devices in its own
 _UNASKED = ("checkpoint", "reconnect", "recover", "copy-ahead")  # moves that nobody decides upon
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A job that is on the node. ``event`` None: nothing to be done now, ``cause`` says why."""
+    """A job that is on the node. ``event`` None: nothing to be done now, ``cause`` says why; ``offered``: the
+    level above may find a place for it."""
 
     job_id: str
     state: str  # moving, waiting, stuck
     cause: object
     event: Event | None = None
     to: str = ""
+    offered: bool = False
 
 
 def leaving(
@@ -40,15 +43,13 @@ def leaving(
     nodes: Mapping[str, NodeStatus],
     cordoned: tuple[str, ...],
     now_s: float,
+    others: bool = False,
 ) -> list[Leaving]:
-    """What becomes of each job that is still on a node. Each is looked at as if it were the only one."""
+    """What becomes of each job that is still on a node. Each is looked at as if it were the only one.
+    ``others``: there are regions with controllers of their own."""
     known = list(records)
-    late = drain.deadline_s is not None and now_s >= drain.deadline_s
-    return [
-        _next(record, node, known, nodes, cordoned, now_s, late)
-        for record in known
-        if node in nodes_with(record)
-    ]
+    world = _World(known, nodes, cordoned, now_s, others)
+    return [_next(record, node, drain, world) for record in known if node in nodes_with(record)]
 
 
 def nodes_with(record: JobRecord) -> set[str]:
@@ -69,15 +70,17 @@ def drain_view(node: str, drain: Drain, found: list[Leaving], records: Mapping[s
     return DrainView(node, drain.since_s, drain.deadline_s, not found, moved, left)
 
 
-def _next(
-    record: JobRecord,
-    node: str,
-    records: list[JobRecord],
-    nodes: Mapping[str, NodeStatus],
-    cordoned: tuple[str, ...],
-    now_s: float,
-    late: bool,
-) -> Leaving:
+@dataclass(frozen=True, slots=True)
+class _World:
+    records: list[JobRecord]
+    nodes: Mapping[str, NodeStatus]
+    cordoned: tuple[str, ...]
+    now_s: float
+    others: bool
+
+
+def _next(record: JobRecord, node: str, drain: Drain, world: _World) -> Leaving:
+    late = drain.deadline_s is not None and world.now_s >= drain.deadline_s
     at_home = record.placement is not None and node in {place.node for place in record.placement.nodes}
     if record.in_place and at_home:
         return Leaving(record.job_id, "stuck", causes.CannotLeave(node))
@@ -85,34 +88,34 @@ def _next(
         return Leaving(record.job_id, "waiting", record.waiting or "it waits for devices elsewhere")
     if not record.settled or not at_home:
         return Leaving(record.job_id, "moving", f"it is {record.shown}")
-    if (failed := failed_move(record, now_s)) is not None:
+    if record.parting is not None:
+        overdue = Copied(message=str(causes.DrainOverdue(node))) if late else None
+        to = record.parting.region
+        return Leaving(record.job_id, "moving", causes.NodeDrained(node, to), overdue, to)
+    if (failed := failed_move(record, world.now_s)) is not None:
         return Leaving(record.job_id, "waiting", failed)
-    found = _elsewhere(record, node, records, nodes, cordoned)
+    offered_s = max(drain.since_s, record.running_s or 0.0) if world.others else -OFFER_S
+    found = _elsewhere(record, node, world, world.now_s < offered_s + OFFER_S)
     if found.event is None and late:
         cause = causes.DrainOverdue(node)
         return Leaving(record.job_id, "moving", cause, Preempted(record.version, str(cause)))
     return found
 
 
-def _elsewhere(
-    record: JobRecord,
-    node: str,
-    records: list[JobRecord],
-    nodes: Mapping[str, NodeStatus],
-    cordoned: tuple[str, ...],
-) -> Leaving:
-    """Within its region, where only what is on the node has to move; else to another region; else in its
-    region on fewer devices."""
+def _elsewhere(record: JobRecord, node: str, world: _World, patient: bool) -> Leaving:
+    """Within its region, where only what is on the node has to move; else to another region; else (not while
+    it is ``patient``) in its region on fewer devices."""
     assert record.placement is not None
-    fleet, here = picture(records, nodes), record.placement.region
+    fleet, here = picture(world.records, world.nodes), record.placement.region
     if record.spec.node == node and record.target is not None:
         pass  # its user has sent it elsewhere since
     elif record.spec.node == node:
         return Leaving(record.job_id, "stuck", causes.TiedToNode(node))
-    near = replace(want_moved(record, cordoned), region=here, at=record.placement)
+    near = replace(want_moved(record, world.cordoned), region=here, at=record.placement)
     answer = plan(fleet, [near])
-    far = _far(record, here, fleet, nodes, cordoned) if not answer.starts else None
-    if not answer.starts and far is None and record.asked is None:
+    far = _far(record, here, fleet, world) if not answer.starts else None
+    offered = world.others and record.spec.region is None
+    if not answer.starts and far is None and record.asked is None and not (offered and patient):
         answer = _smaller(record, near, fleet) or answer
     if answer.starts:
         start = answer.starts[0]
@@ -123,17 +126,16 @@ def _elsewhere(
     if far is not None:
         event = MigrateAsked(region=far, ahead=True)
         return Leaving(record.job_id, "moving", causes.NodeDrained(node, far), event, far)
-    return Leaving(record.job_id, "waiting", answer.waits[0].reason)
+    reason = causes.Offered(node) if offered and patient else answer.waits[0].reason
+    return Leaving(record.job_id, "waiting", reason, offered=offered)
 
 
-def _far(
-    record: JobRecord, here: str, fleet: Picture, nodes: Mapping[str, NodeStatus], cordoned: tuple[str, ...]
-) -> str | None:
+def _far(record: JobRecord, here: str, fleet: Picture, world: _World) -> str | None:
     """Another region that has room for all of it."""
     if record.spec.region is not None:
         return None
-    for region in sorted({status.node.region for status in nodes.values()} - {here}):
-        if plan(fleet, [replace(want_moved(record, cordoned), region=region)]).starts:
+    for region in sorted({status.node.region for status in world.nodes.values()} - {here}):
+        if plan(fleet, [replace(want_moved(record, world.cordoned), region=region)]).starts:
             return region
     return None
 

@@ -68,7 +68,8 @@ def of_drain(planner: Planner, node: str) -> PlanView:
     seen: set[str] = set()
     while True:
         drain = Drain(world.now_s)
-        found = leaving(node, drain, records.values(), world.nodes, cordoned, world.now_s)
+        jobs = records.values()
+        found = leaving(node, drain, jobs, world.nodes, cordoned, world.now_s, planner.has_others)
         one = next((one for one in found if one.job_id not in seen), None)
         if one is None:
             break

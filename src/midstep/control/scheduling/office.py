@@ -13,7 +13,7 @@ from midstep.control.lookup import find
 from midstep.control.region import Region
 from midstep.control.scheduling import quotas
 from midstep.control.scheduling.cordons import Drain
-from midstep.control.scheduling.draining import drain_view, leaving, still_there
+from midstep.control.scheduling.draining import drain_view, still_there
 from midstep.control.scheduling.forecast import of_drain, of_submission
 from midstep.control.scheduling.needs import would_run_if
 from midstep.control.scheduling.scheduler import turn
@@ -112,9 +112,7 @@ class Office:
         drain = fleet.cordons.drains.get(node)
         if drain is None:
             raise Rejected(409, "not_draining", f"node {node} is not being drained", "", "`midstep drain`")
-        now_s = self._service.now_s()
-        found = leaving(node, drain, records.values(), fleet.nodes, fleet.cordons.names, now_s)
-        return drain_view(node, drain, found, records)
+        return drain_view(node, drain, self._region.planner.leaving(node, drain), records)
 
     def plan(self, request: PlanRequest) -> PlanView:
         """What would happen; nothing is done."""

@@ -15,9 +15,10 @@ from dataclasses import replace
 from midstep.control.errors import Rejected, StateError
 from midstep.control.fleet import Fleet
 from midstep.control.scheduling import causes, scheduler
+from midstep.control.scheduling.cordons import Drain
 from midstep.control.scheduling.costs import measured_costs
 from midstep.control.scheduling.decisions import Decision, code_of
-from midstep.control.scheduling.draining import leaving
+from midstep.control.scheduling.draining import Leaving, leaving
 from midstep.control.scheduling.notebook import Notebook
 from midstep.control.scheduling.pilot import Pilot, World
 from midstep.control.scheduling.quotas import Quotas
@@ -52,6 +53,8 @@ class Planner:
         self.pilot = Pilot(Settings(costs, settle_s=round(rest_s), spill_s=0))
         self._steering = Steering(self)
         self.measured: Callable[[str], tuple[SizeView, ...]] = lambda _: ()
+        self.has_others = False  # regions with controllers of their own
+        self.offered: dict[str, str] = {}  # jobs that must leave their nodes, and have no place here
         service.on_plan = self.plan
 
     @property
@@ -88,8 +91,9 @@ class Planner:
     def plan(self) -> None:
         """Do everything that is to be done now."""
         drains = self._fleet.cordons.drains
-        for node in drains:
-            self._empty(node)
+        self.offered = {}
+        for node, drain in drains.items():
+            self._empty(node, drain)
         if self.steers:
             self.pilot.tell(self.world())
         self._place()
@@ -130,19 +134,25 @@ class Planner:
         """Keep a decision."""
         self._notebook.write(job_id, self._service.now_s(), made)
 
-    def _empty(self, node: str) -> None:
-        cordons, now_s = self._fleet.cordons, self._service.now_s()
-        drain, records = cordons.drains[node], self._service.records
+    def leaving(self, node: str, drain: Drain) -> list[Leaving]:
+        """What becomes of each job that is still on a node."""
+        fleet, now_s = self._fleet, self._service.now_s()
+        return leaving(
+            node, drain, self.records.values(), fleet.nodes, fleet.cordons.names, now_s, self.has_others
+        )
+
+    def _empty(self, node: str, drain: Drain) -> None:
         tried: set[str] = set()
         while True:  # each that goes takes devices: the next one is looked for in what is left
-            found = leaving(node, drain, records.values(), self._fleet.nodes, cordons.names, now_s)
-            new = [one for one in found if one.job_id not in tried]
+            new = [one for one in self.leaving(node, drain) if one.job_id not in tried]
             if not new:
                 return
             one = new[0]
             tried.add(one.job_id)
+            if one.offered:
+                self.offered[one.job_id] = node
             if one.event is not None:
-                self.apply(records[one.job_id], one.event, Decision.of("migrate", one.cause))
+                self.apply(self.records[one.job_id], one.event, Decision.of("migrate", one.cause))
             elif one.state != "moving":
                 self.write(one.job_id, Decision.of("wait", one.cause))
 

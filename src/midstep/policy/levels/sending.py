@@ -16,7 +16,7 @@ AT_ONCE = 32  # jobs that are sent at one moment
 @dataclass(frozen=True, slots=True)
 class Waiter:
     """A job that waits in ``region`` and may run elsewhere, with ``least`` devices. ``stranded``: never where
-    it is."""
+    it is; ``drained``: it runs, on this node, which it has to leave."""
 
     job_id: str
     region: str
@@ -24,6 +24,7 @@ class Waiter:
     least: int
     waited_s: float
     stranded: bool = False
+    drained: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,12 @@ class Sending:
     free: int
     stranded: bool
     carried_s: float
+    drained: str = ""
 
     def __str__(self) -> str:
         carried = f", {self.carried_s:.0f} s of transfer" if self.carried_s >= 1 else ""
+        if self.drained:
+            return f"{self.drained} is being drained; {self.free} devices are free in {self.there}{carried}"
         if self.stranded:
             return f"it could never run in {self.here}{carried}"
         return f"{self.free} devices are free in {self.there}{carried}; it waits for {self.devices} here"
@@ -54,8 +58,8 @@ def send(
 ) -> list[Sending]:
     """Of jobs in the order in which they go, those that are sent elsewhere now. One that could never run
     where it is goes at once; any other one to free devices, when it has waited ``patience_s``, and longer
-    than to carry its snapshot there takes. Where a guarantee must stand it does so there, too. ``refused``:
-    job and region, which would not take it."""
+    than to carry its snapshot there takes; one that has to leave its node does not wait. Where a guarantee
+    must stand it does so there, too. ``refused``: job and region, which would not take it."""
     now = {region: list(summaries) for region, summaries in told.items()}
     found: list[Sending] = []
     for waiter in waiters:
@@ -75,6 +79,7 @@ def send(
                 chosen.free,
                 waiter.stranded,
                 carried_s,
+                waiter.drained,
             )
         )
         now[chosen.region] = [
@@ -93,7 +98,7 @@ def _receiver(
         board = Board()
         for summary in summaries:
             waits_s = max(patience_s, _carried_s(need, summary, far_bytes_per_s))
-            now = waiter.waited_s >= waits_s and _at_once(waiter, summary)
+            now = (waiter.drained or waiter.waited_s >= waits_s) and _at_once(waiter, summary)
             if waiter.least <= summary.size and (waiter.stranded or now):
                 board.put(summary)
         chosen = choose_cluster(need, board, lambda _: True)
