@@ -26,8 +26,9 @@ check: setup ## lint, format of imports, strict types
 bench: setup ## every figure beside its bar, into build/bench.json (ONLY='name ...')
 	@$(PY) -m benchmarks $(ONLY)
 
-zoo: setup ## the libraries that some of the long tests train with
+zoo: setup ## the libraries that some of the long tests train with, and a server of Azure's storage (where there is npm)
 	@$(PY) -m pip install -qq --disable-pip-version-check $(PIP_ARGS) -r requirements.lock -r requirements-zoo.lock
+	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix .venv/azurite azurite@3.35.0; else echo "zoo: no npm: the tests with Azure's storage are skipped"; fi
 
 soak: zoo ## the long tests
 	$(PYTEST) -m "soak and not gpu" --timeout 7200 $(ARGS)

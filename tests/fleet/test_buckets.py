@@ -1,7 +1,7 @@
 """Regions whose archives are in a bucket: jobs go on from there, on any node, in any region, bit for bit.
 
-Buys: the archiver, the agents and the controller over S3's protocol, with credentials and addresses as they
-have them in their own namespaces. `make soak` has it.
+Buys: the archiver, the agents and the controller over S3's protocol and Azure's, with credentials and
+addresses as they have them in their own namespaces. `make soak` has it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from midstep.substrate.local.plan import PLAN
 from midstep.substrate.local.processes import wait_for
 from midstep.vault.snapshots import Snapshots
 from tests.fleet.harness import Fleet, MakeFleet
-from tests.vault.backends.moto_server import BUCKET, CREDENTIALS, s3_server
+from tests.vault.backends import azurite_server, moto_server
 
 LOSSES = (Path(__file__).parent / "kinds" / "losses.py").read_text()
-FILES = {"job.py": LOSSES, "with_env.py": "import os\nprint(sorted(k for k in os.environ if 'AWS' in k))"}
+WITH_ENV = "import os\nprint(sorted(k for k in os.environ if 'AWS' in k or 'AZURE' in k))"
+FILES = {"job.py": LOSSES, "with_env.py": WITH_ENV}
 STEPS, PACE_S = "120", "0.1"
 
 
@@ -34,14 +35,16 @@ def archived(fleet: Fleet, region: str, job_id: str) -> list[str]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_jobs_go_on_from_a_bucket(own_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
+@pytest.mark.parametrize("cloud", ["s3", "azure"])
+def test_jobs_go_on_from_a_bucket(own_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, cloud: str) -> None:
+    store = moto_server if cloud == "s3" else azurite_server
+    for name, value in store.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     fleet = own_fleet("--regions", "2", "--nodes", "2", "--devices", "1", "--checkpoint-every", "off")
     host = PLAN.validate_json(fleet.paths.fleet.read_bytes()).host
-    with s3_server(host) as port:
+    with store.server(host) as port:
         for region in ("north", "south"):
-            url = f"s3://{BUCKET}/{region}?endpoint=http://{host}:{port}"
+            url = store.url(f"http://{host}:{port}", region)
             (fleet.paths.vault(region) / "archive.json").write_text(json.dumps({"url": url}))
         _suspended_resumed_and_moved(fleet)
         fleet.down("--now")

@@ -23,21 +23,26 @@ server.serve_forever()
 
 
 @contextmanager
-def s3_server(host: str = "127.0.0.1") -> Generator[int]:
+def server(host: str = "127.0.0.1") -> Generator[int]:
     """Its port; it holds one empty bucket. ``host``: at which of this machine's addresses it answers."""
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", _ENTRY, host], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
         _make_bucket(f"http://{host}:{port}/{BUCKET}")
         yield port
     finally:
-        server.kill()
-        server.wait()
-        if server.stdout is not None:
-            server.stdout.close()
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def url(endpoint: str, prefix: str) -> str:
+    """A vault's, below a prefix of the bucket."""
+    return f"s3://{BUCKET}/{prefix}?endpoint={endpoint}"
 
 
 def _make_bucket(url: str) -> None:

@@ -23,6 +23,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "EntityTooLarge"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_BEYOND = "Wanted range starting at"  # the library, of an answer that is not 416: Azure's emulator
 _LATER = {408, 425, 429}
 _WAIT_CODES = {"ConditionalRequestConflict", "RequestTimeout", "SlowDown", "OperationAborted"}
 # where the libraries look for credentials when none are given: on the machine's own cloud
@@ -47,7 +48,7 @@ def meaning(error: Exception, doing: str, name: str, where: str) -> BackendError
         return ObjectExists(f"object {name} exists already in {where}")
     if isinstance(error, FileNotFoundError):
         return ObjectMissing(f"there is no object {name} in {where}")
-    if status == 416:
+    if status == 416 or _BEYOND in text:
         return RangeUnsatisfiable(said)
     if status == 507 or code in _FULL:
         return BackendFull(f"{said}. No space in the bucket: raise its quota or make room, then try again")
