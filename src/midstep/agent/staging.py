@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from midstep.agent.drivers.errors import TooSlow
 from midstep.agent.drivers.pages import Pages
 from midstep.agent.drivers.shadow import Shadow
 from midstep.agent.drivers.trees import copy_tree
-from midstep.vault.archive.priority import be_modest
+from midstep.vault.archive.priority import be_modest, hasten
 from midstep.vault.snapshots import Part, Snapshots
 from midstep.vault.store.child import Child, Killed
 
 _COPIED = 2.0  # what is left beside a part must do for what the ranks ask for meanwhile
 _LEAST = 0.5  # of what the ranks have: what they write meanwhile
+PATIENCE_S = 2.0  # that storing takes only what ranks leave: those that leave nothing are saved, too
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +77,8 @@ def store(made: Made, vault: Snapshots, limit_s: float) -> tuple[int, float]:
     nbytes, cpu_s = 0, 0.0
     try:
         child = Child(partial(_written, made, folder, time.monotonic() + limit_s), descriptors)
+        haste = threading.Timer(PATIENCE_S, hasten, (child.pid,))
+        haste.start()
         try:
             while (said := child.hear()) is not None:
                 rank, count, cpu_s = said
@@ -86,6 +90,7 @@ def store(made: Made, vault: Snapshots, limit_s: float) -> tuple[int, float]:
         except Killed:
             raise OSError("what stored the checkpoint was killed") from None
         finally:
+            haste.cancel()
             child.end()
         vault.put_part(made.target, made.part)
         return nbytes, cpu_s
@@ -94,8 +99,8 @@ def store(made: Made, vault: Snapshots, limit_s: float) -> tuple[int, float]:
 
 
 def _written(made: Made, folder: Path, end: float) -> Iterator[tuple[int, int, float]]:
-    """In a child, which takes what the ranks leave of the processor: (a rank, or -1 for the rest; bytes, or
-    -1 when it takes too long; its processor time so far)."""
+    """In a child, which at first takes what the ranks leave of the processor: (a rank, or -1 for the rest;
+    bytes, or -1 when it takes too long; its processor time so far)."""
     kernel.end_with_parent()
     be_modest()
     try:

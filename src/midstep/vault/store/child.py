@@ -27,8 +27,8 @@ class Child(Generic[Word]):
 
     def __init__(self, work: Callable[[], Iterable[Word]], keep: Sequence[int]) -> None:
         self.connection, theirs = Pipe(duplex=False)
-        self._pid = os.fork()
-        if not self._pid:
+        self.pid = os.fork()
+        if not self.pid:
             _tell(theirs, work, keep)
         theirs.close()
 
@@ -46,9 +46,9 @@ class Child(Generic[Word]):
         """It is done, or nobody wants the rest."""
         self.connection.close()
         with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
 
 
 def _tell(to: Connection, work: Callable[[], Iterable[object]], keep: Sequence[int]) -> NoReturn:
