@@ -181,3 +181,27 @@ async def test_without_a_working_archiver_nothing_is_lost(tmp_path: Path, comman
         await fleet.post(job, "resume")
         await fleet.reaches(job, "running")
         assert vault(tmp_path).verify(snapshot_id)
+
+
+async def test_what_a_fleet_that_is_no_more_has_archived_stays(tmp_path: Path) -> None:
+    """The controller has lost its disk: jobs are begun from the archive, whose old snapshots are not the new
+    one's to judge."""
+    async with running(tmp_path, archiver=ARCHIVER) as lost:
+        await lost.add(node("e1"))
+        job = await lost.submit()
+        first = await cycle(lost, job)
+        await until(lambda: first in lost.region.vaults.durable)
+    vault(tmp_path).delete(first)
+    async with running(tmp_path, archiver=ARCHIVER, state="another") as fleet:
+        await fleet.add(node("e1"))
+        answer = await fleet.http.post("/v1/jobs", json={"from_snapshot": job})
+        assert answer.status_code == 201, answer.text
+        fork = answer.json()["job_id"]
+        mine = [await cycle(fleet, fork)]
+        await fleet.post(fork, "resume")
+        mine.append(await cycle(fleet, fork))
+        await until(lambda: archived(tmp_path) == sorted([first, *mine]))
+        await fleet.post(fork, "cancel")
+        await fleet.reaches(fork, "cancelled")
+        await until(lambda: archived(tmp_path) == [first])
+    assert check(archive_of(tmp_path), deep=True) == []

@@ -3,6 +3,7 @@ as it may be needed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,40 @@ async def test_what_cannot_be(fleet: Fleet) -> None:
     await fleet.reaches(job, "cancelled")
     problem = await asked(fleet, 409, from_snapshot=job)
     assert "go when it has ended" in problem["hint"]
+
+
+async def test_a_job_that_nobody_knows_goes_on_as_its_snapshot_says(tmp_path: Path) -> None:
+    """The controller's disk is lost; what is in the vault is not."""
+    async with running(tmp_path) as made:
+        await made.add(node("n1"))
+        job, snapshot = await suspended(made, ranks=2, devices=2, env={"A": "1"}, name="first")
+        before = made.region.service.records[job]
+    async with running(tmp_path, state="another") as fleet:
+        await fleet.add(node("n1"))
+        assert (await asked(fleet, 404, from_snapshot=job + "-7"))["code"] == "no_such_job"
+        made_anew = await asked(fleet, 201, from_snapshot=snapshot)
+        fork = made_anew["job_id"]
+        assert made_anew["name"] == "first" and fork != job
+        await fleet.reaches(fork, "running")
+        record = fleet.region.service.records[fork]
+        wanted = fleet.agents["n1"].wanted[fork]
+        assert record.source is not None and record.source.snapshot_id == snapshot
+        assert wanted.spec.env == {"A": "1"} and wanted.spec.command == before.spec.command
+        assert (record.homes, record.store) == (before.homes, before.store)
+        cut = Snapshots(tmp_path / "east").manifest(snapshot)
+        assert record.epoch > cut.epoch, "its mailboxes obey no earlier one"
+
+
+async def test_a_snapshot_that_does_not_say_how_its_job_was_started(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        await made.add(node("n1"))
+        _, snapshot = await suspended(made)
+    path = Snapshots(tmp_path / "east").path(snapshot) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["job"]
+    path.write_text(json.dumps(manifest))
+    async with running(tmp_path, state="another") as fleet:
+        await fleet.add(node("n1"))
+        problem = await asked(fleet, 409, from_snapshot=snapshot)
+        assert problem["code"] == "no_snapshot" and "does not say how its job was started" in problem["title"]
+        assert (await fleet.http.get("/v1/jobs")).json() == []

@@ -5,6 +5,7 @@ ones."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -514,3 +515,23 @@ async def test_parts_of_a_quota_follow_those_of_its_parent(tmp_path: Path) -> No
         fed.regions["east"].region.quotas.forget("team/a")  # as if the rest had not been heard of
         assert (await fed.http.delete("/v1/quotas/team/a")).status_code == 204
         assert (await fed.http.delete("/v1/quotas/team/a")).status_code == 404
+
+
+async def test_a_snapshot_of_a_job_that_no_region_knows(tmp_path: Path) -> None:
+    """A region is lost with its controller; a copy of a snapshot is in another one's vault."""
+    async with federation(tmp_path / "lost") as fed:
+        await both(fed)
+        job = await fed.submit(devices=2, region="east", env={"A": "b"}, name="train")
+        await fed.reaches(job, "running")
+        await fed.post(job, "suspend")
+        snapshot = (await fed.reaches(job, "suspended"))["snapshot"]
+    root = tmp_path / "left"
+    shutil.copytree(tmp_path / "lost/east/snapshots" / snapshot, root / "west/snapshots" / snapshot)
+    async with federation(root) as fed:
+        await both(fed)
+        fork = await fed.submit(command=(), from_snapshot=snapshot)
+        view = await fed.reaches(fork, "running", region="west")
+        assert view["name"] == "train"
+        assert fed.regions["west"].region.service.records[fork].spec.env == {"A": "b"}
+        missing = await fed.http.post("/v1/jobs", json={"from_snapshot": "j-000000-1"})
+        assert (missing.status_code, missing.json()["code"]) == (404, "no_such_job")

@@ -10,7 +10,7 @@ from midstep.substrate.local.processes import wait_for
 from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.check import check, damaged_snapshots
 from midstep.vault.snapshots import Snapshots
-from tests.fleet.harness import Fleet
+from tests.fleet.harness import Fleet, MakeFleet
 from tests.fleet.test_bit_exact import CASES, EXAMPLES, calm, results
 from tests.fleet.test_survival import COUNT, counted
 
@@ -129,3 +129,22 @@ def test_a_job_moves_between_regions_out_of_the_archive(fleet: Fleet) -> None:
     fleet.until_logs(job, f"{before + 3}\n")
     counted(fleet, job)
     fleet.cancel(job)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_snapshot_is_enough_where_nobody_knows_the_job(fleet: Fleet, own_fleet: MakeFleet) -> None:
+    """A fleet is lost with its controller; a copy of the snapshot is in another one's archive."""
+    case = CASES[1]  # two ranks
+    lost = own_fleet("--regions", "1", "--nodes", "2", "--devices", "1")
+    job = lost.run(*case.launched(("torchrun",)), files=EXAMPLES)
+    lost.until_logs(job, "step ")
+    snapshot_id = lost.suspend(job).snapshot
+    assert until_archived(lost, "north", job.job_id) == [snapshot_id]
+    copied = lost.cli("vault", "cp", snapshot_id, str(fleet.paths.vault("south") / "archive"))
+    assert copied.returncode == 0, copied.stderr
+    lost.down("--now")
+    begun = fleet.cli("run", "--from", snapshot_id, "--name", "saved")
+    assert begun.returncode == 0, begun.stderr
+    fleet.wait("saved", "completed", timeout_s=240)
+    assert results(fleet.logs("saved")) == calm(fleet, case)

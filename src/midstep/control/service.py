@@ -12,6 +12,7 @@ from midstep.control.fleet import Fleet
 from midstep.control.journal import Journal
 from midstep.control.tasks import Tasks
 from midstep.control.vaults.checkpoints import Timetable
+from midstep.control.vaults.described import describe
 from midstep.control.vaults.forking import needed_by_others
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.effects import CommitSnapshot, DeleteSnapshot, Effect, Log
@@ -182,7 +183,7 @@ class Service:
                 pass  # in the journal already
 
     async def _commit(self, job_id: str, effect: CommitSnapshot) -> None:
-        event = await self._vaults.commit(effect)
+        event = await self._vaults.commit(effect, describe(self.records[job_id]))
         self.tell(job_id, event)
         if isinstance(event, SnapshotCommitted):
             await self._vaults.flush(event.snapshot)

@@ -30,6 +30,7 @@ _ELSEWHERE = (
     "impossible",
     "region_cut_off",
 )
+_NOT_THERE = ("no_such_job", "no_such_snapshot")  # a snapshot to start from, of a job that nobody has
 _PIECE_BYTES = 1 << 20
 
 
@@ -47,7 +48,7 @@ class Reception:
             try:
                 return await self._hand_in(member, request, job_id)
             except Rejected as error:
-                if error.problem.code not in _ELSEWHERE:
+                if error.problem.code not in (*_ELSEWHERE, *(_NOT_THERE if request.from_snapshot else ())):
                     raise
                 refused = refused or error
         assert refused is not None, "there is a candidate, or an error"
@@ -56,7 +57,7 @@ class Reception:
     async def candidates(self, request: JobRequest) -> list[Member]:
         """The regions where it might run, the best first. Raises Rejected."""
         if request.from_snapshot is not None:
-            return [await self._of_snapshot(request)]
+            return await self._of_snapshot(request)
         if request.region is not None:
             return [self._members.member(request.region)]
         if request.node is not None and (member := self._members.of_node(request.node)) is not None:
@@ -86,18 +87,24 @@ class Reception:
                 left = [other for other in left if other is not member]
         yield from self._members.reachable
 
-    async def _of_snapshot(self, request: JobRequest) -> Member:
-        """A fork begins where the snapshot is."""
+    async def _of_snapshot(self, request: JobRequest) -> list[Member]:
+        """A fork begins where the snapshot is. If nobody has its job, any region's vault may have it."""
         assert request.from_snapshot is not None
         asked = request.from_snapshot
         name = asked.rpartition("-")[0]
         place = self._directory.owner(name) if name else None
-        place = place or await self._directory.find(asked)
+        try:
+            place = place or await self._directory.find(asked)
+        except Rejected as error:
+            if error.problem.code != "no_such_job":
+                raise
+            named = self._members.member(request.region) if request.region is not None else None
+            return [named] if named is not None else self._members.reachable
         if request.region not in (None, place.member.name):
             words = f"the snapshot is in region {place.member.name}"
             hint = "start it there, then `midstep migrate` it"
             raise Rejected(422, "invalid", f"region: {words}", "", hint)
-        return place.member
+        return [place.member]
 
     async def _hand_in(self, member: Member, request: JobRequest, job_id: str) -> JobView:
         blob = request.workdir_blob

@@ -24,7 +24,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A committed snapshot: the job at one cut. ``store``: key -> base64 value of the rendezvous store."""
+    """A committed snapshot: the job at one cut. ``store``: key -> base64 value of the rendezvous store;
+    ``job``: how the job was started, in its controller's words, for one that knows nothing of it ({}: an
+    older version wrote it)."""
 
     snapshot_id: str
     job_id: str
@@ -32,6 +34,7 @@ class Manifest:
     parts: tuple[Part, ...]
     store: dict[str, str]
     format: int = FORMAT
+    job: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def nbytes(self) -> int:
@@ -58,4 +61,5 @@ def part_of(raw: Mapping[str, Any]) -> Part:
 def manifest_of(raw: Mapping[str, Any]) -> Manifest:
     """From JSON. TypeError, KeyError: it is no manifest."""
     parts = tuple(part_of(part) for part in raw["parts"])
-    return Manifest(raw["snapshot_id"], raw["job_id"], raw["epoch"], parts, raw["store"], raw["format"])
+    names = (raw["snapshot_id"], raw["job_id"], raw["epoch"])
+    return Manifest(*names, parts, raw["store"], raw["format"], raw.get("job", {}))

@@ -22,10 +22,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from midstep.vault.errors import SnapshotExists, SnapshotIncomplete, SnapshotMissing, VaultError
 from midstep.vault.faults import pass_point
@@ -65,9 +65,16 @@ class Snapshots:
         _write_json(self.stage(snapshot_id) / f"part-{part.index}.json", asdict(part))
 
     def commit(
-        self, snapshot_id: str, job_id: str, epoch: int, nodes: int, store: dict[str, str]
+        self,
+        snapshot_id: str,
+        job_id: str,
+        epoch: int,
+        nodes: int,
+        store: dict[str, str],
+        job: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Verify all parts and make the snapshot visible. Doing it again is harmless.
+        """Verify all parts and make the snapshot visible. Doing it again is harmless. ``job``: as in
+        `Manifest`.
 
         Raises SnapshotIncomplete: a part or a file of it is missing; nothing is visible then.
         """
@@ -75,7 +82,7 @@ class Snapshots:
             return self.manifest(snapshot_id)
         folder = self._snapshots / (snapshot_id + _PARTIAL)
         parts = tuple(_verified_part(folder, index) for index in range(nodes))
-        manifest = Manifest(snapshot_id, job_id, epoch, parts, store)
+        manifest = Manifest(snapshot_id, job_id, epoch, parts, store, job=dict(job or {}))
         _write_json(folder / "manifest.json", asdict(manifest))
         os.rename(folder, self._snapshots / snapshot_id)
         return manifest

@@ -106,7 +106,8 @@ class Archiving:
         held = refs(before) if before is not None else ()
         if held != refs(after):
             needed = self._needed()
-            for job_id in {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *refs(after)))}:
+            touched = {after.job_id, *(job_of(ref.snapshot_id) for ref in (*held, *refs(after)))}
+            for job_id in touched & self._service.records.keys():  # others' snapshots are not ours to judge
                 self._expect(job_id, needed)
             self._wake()
         if before is not None and before.damaged != after.damaged:

@@ -10,6 +10,7 @@ from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.lookup import find
 from midstep.control.sizes import check_part, sized, type_of
+from midstep.control.vaults.described import found_in_vaults
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.events import Origin
 from midstep.engine.record import JobRecord
@@ -36,10 +37,8 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
     """Of a request with `from_snapshot`; Rejected. Blocks: reads the snapshot's manifest."""
     assert request.from_snapshot is not None
     _refuse_changes(request)
-    source, ref = _snapshot(request.from_snapshot, records)
-    if source.in_place:
-        words = f"job {source.job_id} was only stopped in place; nothing else can start from that"
-        raise Rejected(409, "no_snapshot", words)
+    source = _source(request.from_snapshot, records, vaults)
+    ref = source.ref
     world = source.spec.world_size
     if request.ranks not in (None, world):
         detail = f"{ref.snapshot_id} is of a job of {world} ranks, and its world size cannot change"
@@ -56,7 +55,7 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
         )
     spec = replace(
         source.spec,
-        name=request.name,
+        name=request.name or source.name,
         devices=devices,
         tier=request.tier or Tier.STANDARD,
         kind=request.kind,
@@ -70,7 +69,7 @@ def fork(request: JobRequest, records: Mapping[str, JobRecord], vaults: Vaults, 
     )
     want = Want("", spec, 0.0, homes=source.homes, node=spec.node, region=spec.region, restores=True)
     check_possible(want, fleet)
-    return Fork(spec, Origin(ref, _store(ref, vaults), source.homes, source.epoch))
+    return Fork(spec, Origin(ref, source.store, source.homes, source.epoch))
 
 
 def refs(record: JobRecord) -> tuple[SnapshotRef, ...]:
@@ -91,6 +90,38 @@ def _refuse_changes(request: JobRequest) -> None:
             raise invalid(name, f"{_OF_THE_SNAPSHOT} {name.removesuffix('_blob')}", _HINT)
     if request.threads != 1:
         raise invalid("threads", f"{_OF_THE_SNAPSHOT} number of threads", _HINT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A snapshot and how its job was started. ``name``: that the new job has if it is given none."""
+
+    ref: SnapshotRef
+    spec: JobSpec
+    homes: tuple[tuple[int, ...], ...]
+    epoch: int
+    store: dict[str, str]
+    name: str = ""
+
+
+def _source(asked: str, records: Mapping[str, JobRecord], vaults: Vaults) -> _Source:
+    """By a snapshot's id, or a job's newest one. What no record names (an older snapshot, or one of a fleet
+    that is no more) is used as it says itself; a job that nobody knows goes on under its name."""
+    try:
+        record, ref = _snapshot(asked, records)
+    except Rejected as error:
+        missing = error.problem.code in ("no_such_job", "no_such_snapshot")
+        found = found_in_vaults(asked, vaults) if missing else None
+        if found is None:
+            raise
+        job, ref, manifest = found
+        spec = replace(job.spec, workdir_blob=None)
+        name = "" if manifest.job_id in records else spec.name
+        return _Source(ref, spec, job.homes, manifest.epoch, manifest.store, name)
+    if record.in_place:
+        words = f"job {record.job_id} was only stopped in place; nothing else can start from that"
+        raise Rejected(409, "no_snapshot", words)
+    return _Source(ref, record.spec, record.homes, record.epoch, _store(ref, vaults))
 
 
 def _snapshot(asked: str, records: Mapping[str, JobRecord]) -> tuple[JobRecord, SnapshotRef]:

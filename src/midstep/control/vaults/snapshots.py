@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from midstep.engine.effects import CommitSnapshot
 from midstep.engine.events import SnapshotCommitted, SnapshotFailed
@@ -34,13 +35,16 @@ class Vaults:
         """The regions' names, in order."""
         return tuple(self._vaults)
 
-    async def commit(self, order: CommitSnapshot) -> SnapshotCommitted | SnapshotFailed:
-        """Verify the parts and make the snapshot visible; the answer is the event for the engine."""
+    async def commit(
+        self, order: CommitSnapshot, job: Mapping[str, Any]
+    ) -> SnapshotCommitted | SnapshotFailed:
+        """Verify the parts and make the snapshot visible, with how its job was started; the answer is the
+        event for the engine."""
         started_s = self._clock.monotonic_s()
         vault = self._vaults[order.region]
         try:
             manifest = await asyncio.to_thread(
-                vault.commit, order.snapshot_id, order.job_id, order.epoch, order.nodes, order.store
+                vault.commit, order.snapshot_id, order.job_id, order.epoch, order.nodes, order.store, job
             )
         except VaultError as error:
             return SnapshotFailed(order.snapshot_id, str(error), Fault.TRANSIENT)

@@ -1,0 +1,79 @@
+"""What a snapshot says of its job, so that it can be gone on with where nobody knows the job: the disk of its
+controller is lost, or the snapshot was copied to another fleet."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from midstep.control.errors import Rejected
+from midstep.control.vaults.snapshots import Vaults
+from midstep.engine.record import JobRecord
+from midstep.model.job import JobSpec, SnapshotRef
+from midstep.vault.errors import SnapshotMissing, VaultError
+from midstep.vault.parts import Manifest
+from midstep.vault.snapshots import Snapshots
+
+_AN_ID = re.compile(r"j-[0-9a-f]+(-[0-9.]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """How a job was started: as what, and its ranks by virtual host."""
+
+    spec: JobSpec
+    homes: tuple[tuple[int, ...], ...]
+
+
+_FORM = TypeAdapter(Described)
+
+
+def describe(record: JobRecord) -> dict[str, Any]:
+    """As JSON, for the manifest."""
+    return _FORM.dump_python(Described(record.spec, record.homes), mode="json")
+
+
+def found_in_vaults(asked: str, vaults: Vaults) -> tuple[Described, SnapshotRef, Manifest] | None:
+    """A snapshot by its id, or the newest archived one of a job by the job's id, in whatever region has it.
+    None: there is none. Blocks. Raises Rejected: it does not say how its job was started, or it may be in an
+    archive that does not answer."""
+    if not _AN_ID.fullmatch(asked):
+        return None
+    silent: VaultError | None = None
+    for region in vaults.regions:
+        try:
+            manifest = _manifest(asked, vaults.vault(region))
+        except VaultError as error:
+            silent = error
+            continue
+        if manifest is not None:
+            ref = SnapshotRef(manifest.snapshot_id, region, manifest.nbytes)
+            return _described(manifest), ref, manifest
+    if silent is not None:
+        raise Rejected(409, "no_snapshot", f"{asked} may be where nobody can look now", str(silent))
+    return None
+
+
+def _described(manifest: Manifest) -> Described:
+    try:
+        return _FORM.validate_python(manifest.job)
+    except ValidationError:
+        words = f"snapshot {manifest.snapshot_id} does not say how its job was started"
+        reason = "no job here is known by that id, and an older version of Midstep wrote it"
+        raise Rejected(409, "no_snapshot", words, reason) from None
+
+
+def _manifest(asked: str, vault: Snapshots) -> Manifest | None:
+    if vault.exists(asked):
+        return vault.verify(asked)
+    archive = vault.archive()
+    if archive is None:
+        return None
+    try:
+        return archive.load(asked).manifest
+    except SnapshotMissing:
+        newest = next(reversed(list(archive.snapshots(asked))), None)
+        return newest.manifest if newest is not None else None
