@@ -3,6 +3,7 @@ JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -40,6 +41,14 @@ class Manifest:
     def nbytes(self) -> int:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts)
+
+    @property
+    def order(self) -> tuple[int, tuple[float, ...]]:
+        """Of two snapshots of a job the newer one has the greater: by epoch, then the checkpoints of one
+        epoch (`j-5.1`, `j-5.2`) before the cut that ended it (`j-5`). Clocks may jump."""
+        words = self.snapshot_id.rpartition("-")[2].split(".")
+        numbers = tuple(float(word) if word.isdecimal() else 0.0 for word in words)
+        return (self.epoch, numbers if len(words) > 1 else (*numbers, math.inf))
 
     @property
     def trees(self) -> tuple[str, ...]:

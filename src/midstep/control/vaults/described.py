@@ -13,7 +13,8 @@ from midstep.control.errors import Rejected
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.record import JobRecord
 from midstep.model.job import JobSpec, SnapshotRef
-from midstep.vault.errors import SnapshotMissing, VaultError
+from midstep.vault.archive.archive import job_of
+from midstep.vault.errors import VaultError
 from midstep.vault.parts import Manifest
 from midstep.vault.snapshots import Snapshots
 
@@ -37,7 +38,7 @@ def describe(record: JobRecord) -> dict[str, Any]:
 
 
 def found_in_vaults(asked: str, vaults: Vaults) -> tuple[Described, SnapshotRef, Manifest] | None:
-    """A snapshot by its id, or the newest archived one of a job by the job's id, in whatever region has it.
+    """A snapshot by its id, or the newest one of a job by the job's id, in the first region that has any.
     None: there is none. Blocks. Raises Rejected: it does not say how its job was started, or it may be in an
     archive that does not answer."""
     if not _AN_ID.fullmatch(asked):
@@ -67,13 +68,13 @@ def _described(manifest: Manifest) -> Described:
 
 
 def _manifest(asked: str, vault: Snapshots) -> Manifest | None:
+    archive = vault.archive()
     if vault.exists(asked):
         return vault.verify(asked)
-    archive = vault.archive()
-    if archive is None:
-        return None
-    try:
+    if archive is not None and archive.exists(asked):
         return archive.load(asked).manifest
-    except SnapshotMissing:
-        newest = next(reversed(list(archive.snapshots(asked))), None)
-        return newest.manifest if newest is not None else None
+    names = [name for name in vault.ids() if job_of(name) == asked and vault.exists(name)]
+    found = [vault.manifest(name) for name in names]
+    if archive is not None:
+        found += [archived.manifest for archived in archive.snapshots(asked)]
+    return max(found, key=lambda manifest: manifest.order, default=None)

@@ -8,7 +8,6 @@ a damaged one.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -60,11 +59,8 @@ class ArchivedSnapshot:
 
     @property
     def order(self) -> tuple[int, int, tuple[float, ...]]:
-        """Of two snapshots of a job the newer one has the greater: by owner, by epoch, then the checkpoints
-        of one epoch (`j-5.1`, `j-5.2`) before the cut that ended it (`j-5`). Clocks may jump."""
-        words = self.snapshot_id.rpartition("-")[2].split(".")
-        numbers = tuple(float(word) if word.isdecimal() else 0.0 for word in words)
-        return (self.generation, self.manifest.epoch, numbers if len(words) > 1 else (*numbers, math.inf))
+        """As a manifest's, but by owner before all."""
+        return (self.generation, *self.manifest.order)
 
     def ids(self) -> Iterator[ChunkId]:
         """Every chunk that it needs, as often as it needs it; holes need none."""
