@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks._schedule import asks, busy_fleet, day, shapes
 from benchmarks.registry import benchmark
 from midstep.model.tiers import Tier
-from midstep.policy.asks import Ask
+from midstep.policy.asks import Ask, Quota
 from midstep.policy.plan import Start, Suspend
 from midstep.policy.scheduler import Scheduler
 from midstep.sim.catalogue import prepare
@@ -107,10 +107,13 @@ def plot(days: list[Day], path: Path) -> None:
 
 
 @cache
-def _large() -> dict[str, float]:
-    """A fleet of 100,160 devices in 40 clusters with 20,000 jobs waiting: seconds, and bytes of memory."""
+def _large(quotas: bool = False) -> dict[str, float]:
+    """A fleet of 100,160 devices in 40 clusters with 20,000 jobs waiting: seconds, and bytes of memory.
+    ``quotas``: each of its 50 projects has one, half of them less than they use."""
     scheduler, now_s, more = busy_fleet(20_000, random.Random(SEED))
     _say(f"{sum(job.runs for job in scheduler.jobs.values())} jobs run")
+    for number in range(50 if quotas else 0):
+        scheduler.quota(f"team{number}", Quota(2500.0 if number % 2 else 1000.0))
     passes: list[float] = []
     regions: list[float] = []
     for number in range(20):
@@ -156,6 +159,11 @@ def full_pass_region() -> list[float]:
 @benchmark("sched-event", bar=0.005, unit="s", against="p99 of a submission or an end, with the decision")
 def event() -> list[float]:
     return [_large()["event"]]
+
+
+@benchmark("sched-event-quotas", bar=0.005, unit="s", against="the same, with quotas and fair shares")
+def event_with_quotas() -> list[float]:
+    return [_large(quotas=True)["event"]]
 
 
 @benchmark("sched-memory", bar=2.0, unit="GB", against="the most that a process with such a fleet takes")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstep.policy.asks import Quota
-from midstep.policy.shares import Claim, chain, divide, fair_shares
+from midstep.policy.projects.shares import Claim, chain, divide, fair_shares
 from tests.policy.world import PREMIUM, World
 
 amounts = st.floats(0, 100, allow_nan=False)

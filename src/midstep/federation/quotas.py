@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from midstep.control.errors import Rejected
 from midstep.federation.members import Member, Members
-from midstep.policy.shares import parent
+from midstep.policy.projects.shares import parent
 from midstep.wire.schedule import QuotaRequest, QuotaView
 
 

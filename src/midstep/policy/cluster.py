@@ -21,7 +21,7 @@ from midstep.policy.ledger import NEVER, Job
 from midstep.policy.order import BAND, SPARE
 from midstep.policy.placing import Placing, steps_on
 from midstep.policy.pool import Pool, Spots
-from midstep.policy.quota import Projects
+from midstep.policy.projects.quota import Projects
 from midstep.policy.ranked import Ranked
 from midstep.policy.waiting import Class, Waiting, fits_whole, fitting, shape_on
 

@@ -14,7 +14,7 @@ from midstep.policy.ledger import Job
 from midstep.policy.order import BAND, SPARE
 from midstep.policy.placing import steps_on
 from midstep.policy.pool import Spots
-from midstep.policy.quota import Projects
+from midstep.policy.projects.quota import Projects
 from midstep.policy.repacking import Lists, Repacking
 
 GROWN_AT_ONCE, OWED_AT_ONCE = 8, 128

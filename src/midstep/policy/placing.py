@@ -11,7 +11,7 @@ from midstep.policy.homes import Homes, sharings
 from midstep.policy.ledger import Job
 from midstep.policy.order import BAND, SPARE
 from midstep.policy.pool import Spots
-from midstep.policy.quota import Projects
+from midstep.policy.projects.quota import Projects
 from midstep.policy.regroup import Regrouping
 from midstep.policy.repacking import Lists, Repacking
 from midstep.policy.room import make_room

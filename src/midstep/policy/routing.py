@@ -15,7 +15,7 @@ from midstep.policy.levels.fleet import choose_region
 from midstep.policy.levels.region import choose_cluster
 from midstep.policy.levels.summary import Board, Need, Summary
 from midstep.policy.plan import Admission
-from midstep.policy.quota import Projects
+from midstep.policy.projects.quota import Projects
 
 _TIERS = (Tier.PREMIUM, Tier.STANDARD, Tier.BASIC)
 

@@ -13,9 +13,9 @@ from midstep.policy.hand import Hand, grant_of
 from midstep.policy.judge import Judge
 from midstep.policy.ledger import NEVER, Job
 from midstep.policy.plan import Admission, Plan
-from midstep.policy.quota import Projects, Usage
+from midstep.policy.projects.borrowing import Borrowing
+from midstep.policy.projects.quota import Projects, Usage
 from midstep.policy.routing import Routing
-from midstep.policy.sharing import Borrowing
 from midstep.policy.spill import refuge, rescue, spill
 
 
@@ -32,7 +32,7 @@ class Scheduler:
         self._borrowing = Borrowing(self.projects, self.settings.tick_s)
         self._nodes: dict[str, tuple[Cluster, Floor, int]] = {}
         self._home: dict[str, Cluster] = {}  # job -> its cluster
-        self._hand = Hand(self.judge, self._used, self.settings)
+        self._hand = Hand(self.judge, self._borrowing.used, self.settings)
         self._touched: dict[Cluster, None] = {}
         self._wakes: dict[Cluster, float] = {}
         self._look_s = 0.0  # when all clusters are next looked at for jobs that could be sent elsewhere
@@ -117,7 +117,7 @@ class Scheduler:
         if done:
             self.judge.learned.ended(job.ask, job.work(now_s))
         if job.runs:
-            self._used(job, -job.devices)
+            self._borrowing.used(job, -job.devices)
         cluster.remove(job)
         self._borrowing.leave(job)
         if job.promised is not None:
@@ -175,7 +175,7 @@ class Scheduler:
         self.routing.changed(done)
         wake_s = self._send(done, now_s) if len(self.clusters) > 1 else NEVER
         plan, self._hand.plan = self._hand.plan, Plan()
-        wake_s = min(wake_s, self._borrowing.next_s, min(self._wakes.values(), default=NEVER))
+        wake_s = min(wake_s, self._borrowing.next_s, *self._wakes.values())
         plan.wake_s = None if wake_s == NEVER else wake_s
         return plan
 
@@ -270,9 +270,6 @@ class Scheduler:
         self._home[job.ask.job_id].rerank(job, now_s)
         self._touch(self._home[job.ask.job_id])
 
-    def _used(self, job: Job, devices: int) -> None:
-        self.projects.use(job.ask.project, devices * job.ask.milli / 1000)
-
     def _promise(self, job: Job, floor: Floor, sign: int) -> None:
         size = sign * self.routing.commitment(job.ask, job.tier)
         floor.promised += size
@@ -281,7 +278,7 @@ class Scheduler:
         job.promised = floor if sign > 0 else None
 
     def _forget(self, job: Job, now_s: float) -> None:
-        self._used(job, -job.devices)
+        self._borrowing.used(job, -job.devices)
         job.settle(now_s)
         job.floor, job.spots, job.sharing, job.rate, job.slot = None, [], 0, 0.0, -1
         job.review_s, job.queued_s = NEVER, now_s

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from midstep.policy.asks import Quota
 from midstep.policy.order import BORROWED
-from midstep.policy.shares import chain, fair_shares, parent
+from midstep.policy.projects.shares import chain, fair_shares, parent
 
 INF = float("inf")
 
