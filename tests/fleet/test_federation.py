@@ -53,7 +53,8 @@ def arrives(fleet: Fleet, job: JobView, region: str) -> JobView:
     with fleet.client() as client:
         done = lambda j: (j.state == "running" and j.region == region) or j.state in ENDED  # noqa: E731
         view = client.wait(job.job_id, done, 120)
-    assert view.region == region, view
+        story = [f"{it.at_s:.1f} {it.kind}: {it.message}" for it in client.events(job.job_id, limit=1000)]
+    assert view.region == region, "\n".join((str(view), *story))
     return view
 
 
@@ -62,7 +63,7 @@ def arrives(fleet: Fleet, job: JobView, region: str) -> JobView:
 def test_from_controller_to_controller_and_back(federated: Fleet, copy_ahead: bool) -> None:
     fleet = federated
     expected = undisturbed(fleet)
-    job = start(fleet, "0.15" if copy_ahead else "0.06", region="north")
+    job = start(fleet, "0.5" if copy_ahead else "0.06", region="north")
     fleet.until_logs(job, "step 20 ")
     with fleet.client() as client:
         client.migrate(job.job_id, "south", copy_ahead=copy_ahead)
