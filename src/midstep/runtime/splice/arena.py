@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import weakref
 from collections import deque
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -27,6 +28,7 @@ _HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors
 _ALIGNED = 64  # as memory from torch's allocator is
 _memmove = ctypes.memmove
 _LIBC = ctypes.CDLL(None)
+_blocks: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()  # by address: memory
 
 
 class Differ(Exception):
@@ -225,12 +227,20 @@ class Arena:
         """Move the small state, which is equal, to memory that maps the file."""
         if not self._block_bytes:
             return
-        memory = maps.fresh_memory(self._block_bytes)
-        flat = torch.frombuffer(memory, dtype=torch.uint8)
-        maps.map_over(flat.data_ptr(), self._block_bytes, self._fd, self._block_at)
-        self._block = memory, flat.data_ptr()
-        for piece in self.plan.block:
-            if not _move(piece, memory, self._at[id(piece)] - self._block_at):
+        places = [self._at[id(piece)] - self._block_at for piece in self.plan.block]
+        starts = {piece.address - place for piece, place in zip(self.plan.block, places)}
+        memory = _blocks.get(starts.pop())
+        there = memory is not None and not starts and len(memory) == self._block_bytes  # from last time
+        if not there:
+            memory = maps.fresh_memory(self._block_bytes)
+        address: int = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+        maps.map_over(address, self._block_bytes, self._fd, self._block_at)
+        self._block = memory, address
+        _blocks[address] = memory
+        for piece, place in zip(self.plan.block, places):
+            if there:
+                piece.moved = True
+            elif not _move(piece, memory, place):
                 self.copied.append(piece)
 
     def _map(self, fd: int, piece: Piece) -> None:
