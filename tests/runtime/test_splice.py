@@ -23,11 +23,12 @@ pytestmark = pytest.mark.timeout(600)
 SUITS = (
     *("plain_sgd", "momentum", "adam_", "adam_foreach", "adam_fused", "adamw", "adamw_fused", "adafactor"),
     *("others", "tied", "groups", "clipped", "hooks", "two_optimizers", "saved", "anomaly", "made_anew"),
-    "resized_while_waiting",
+    *("resized_while_waiting", "many_small", "held_state"),
 )
 WRITES = (
     *("by_hand", "by_hand_every_step", "by_data", "by_numpy_on_one_rank", "by_memmove", "small_by_hand"),
     *("edge_by_hand", "state_by_hand", "reloaded", "group_added", "storage_resized", "forked", "threads"),
+    "many_small_by_hand",
 )
 DIFFERS = (
     *("different_from_the_start", "different_gradients", "gradient_by_hand", "permuted_gradients"),

@@ -306,6 +306,55 @@ def state_by_hand():
     return train(adam, after=after)
 
 
+class Deep(torch.nn.Sequential):
+    """Nothing in it is large, but there is much of it."""
+
+    def __init__(self):
+        super().__init__(*[torch.nn.Linear(64 if not n else 8, 8) for n in range(40)])
+
+
+def many_small():
+    def after(step, net, opt):
+        if step in (6, 9):
+            seat(EPOCH[0] + 1)  # the same block again
+        if OURS and step not in (0, 1):
+            assert part("splice.counters").COUNTERS.copied_bytes == 0
+            assert part("splice.counters").COUNTERS.shared_bytes > 0
+
+    return train(adam, model=Deep, after=after)
+
+
+def many_small_by_hand():
+    """Parts of the block, of its neighbours, and a parameter that is copied; then one that is exchanged."""
+
+    def after(step, net, opt):
+        state = opt.state[net[20].weight]
+        if step == 5:
+            state["exp_avg"][3, 3] += 1.0
+        if step == 12:
+            net[7].bias.data[1] -= 1.0
+        if step == 15:
+            state["step"] = state["step"].clone()
+        if step == 35 and RANK:
+            state["exp_avg"], state["exp_avg_sq"] = state["exp_avg_sq"], state["exp_avg"]
+
+    return train(adam, model=Deep, after=after, steps=40)
+
+
+def held_state():
+    """Somebody knows a view of a small state tensor: it stays where it is, and is copied."""
+    views = []
+
+    def after(step, net, opt):
+        if step == 0:
+            views.append(opt.state[net[20].weight]["exp_avg"].view(-1))
+        if step == 7:
+            assert views[0].data_ptr() == opt.state[net[20].weight]["exp_avg"].data_ptr()
+            assert not OURS or part("splice.counters").COUNTERS.copied_bytes == views[0].nbytes
+
+    return train(adam, model=Deep, after=after)
+
+
 def different_from_the_start():
     def forward(net, x, step):
         if step == 0:

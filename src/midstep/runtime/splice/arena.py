@@ -1,9 +1,11 @@
-"""The memory that sharers map: one file with an optimizer's large tensors, and room for the small ones.
+"""The memory that sharers map: one file with an optimizer's large tensors and small state, and room for the
+small parameters.
 
 Every rank maps the whole pages of its large tensors, where they are, as *private* mappings of the file: what
 it reads is the file, what it writes by hand is its own copy of the page. Only the rank that makes a step for
 all writes the file, through a second mapping that is shared. A tensor's first and last bytes, on pages that
-other data is on too, and small tensors are copied: the file has room for them as well.
+other data is on too, and small parameters are copied: the file has room for them as well. State of less than
+a few pages, which nobody else knows, moves to one block, which is mapped like a large tensor.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -12,7 +14,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import Any, Dict, Iterator, List, Tuple
+import weakref
+from collections import deque
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -21,8 +25,10 @@ from .maps import PAGE
 from .plan import Piece, Plan
 
 _HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors; then their places in a page
+_ALIGNED = 64  # as memory from torch's allocator is
 _memmove = ctypes.memmove
 _LIBC = ctypes.CDLL(None)
+_blocks: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()  # by address: memory
 
 
 class Differ(Exception):
@@ -37,6 +43,8 @@ class Arena:
         self.plan = plan
         self.mapped: List[Piece] = []
         self.copied: List[Piece] = []  # large as well, but elsewhere in their pages than the others'
+        self._block: Optional[Tuple[Any, int]] = None  # memory, address
+        self.areas: List[Tuple[int, int]] = []  # what is mapped: (address, bytes)
         self.base = self.nbytes = 0
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if publish else 0)
         self._fd = os.open(path, flags, 0o600)
@@ -57,25 +65,29 @@ class Arena:
             raise
         finally:
             os.close(self._fd)
-        self._spans = list(self._ends())
+        plan.settle()
+        self._mine, self._its, self._sizes = map(list, zip(*self._ends()))
         self._wholes = [(p.address, self.base + self._at[id(p)], p.nbytes) for p in self.copied]
-        self._aliases = [(piece, self._alias(piece)) for piece in plan.pieces if piece.big]
-
-    def areas(self) -> List[Tuple[int, int]]:
-        """What is mapped: (address, bytes)."""
-        return [(piece.low, piece.high - piece.low) for piece in self.mapped]
+        self._aliases = [(piece, self._alias(piece)) for piece in plan.shared]
+        self.areas = [(piece.low, piece.high - piece.low) for piece in self.mapped]
+        if self._block is not None:
+            self.areas.append((self._block[1], self._block_bytes))
 
     @property
     def shared_bytes(self) -> int:
-        return sum([nbytes for _, nbytes in self.areas()])
+        return sum([nbytes for _, nbytes in self.areas])
 
     @property
     def copied_bytes(self) -> int:
         return sum([nbytes for _, _, nbytes in self._wholes])
 
-    def unshared(self) -> List[Tuple[int, int]]:
-        """What lies in memory of this rank alone: (address, bytes), in an order that all sharers have."""
-        return [(mine, nbytes) for mine, _, nbytes in self._spans]
+    def unshared(self) -> Tuple[List[int], List[int]]:
+        """What lies in memory of this rank alone: addresses, and bytes, in an order that all sharers have."""
+        return self._mine, self._sizes
+
+    def as_published(self) -> bool:
+        """Whether that is what the file holds."""
+        return not any(map(maps.memcmp, self._mine, self._its, self._sizes))
 
     def untouched(self) -> bool:
         """Whether copies are still what the file holds."""
@@ -94,19 +106,21 @@ class Arena:
         for piece, _ in self._aliases:
             piece.tensor.data = piece.own
         small = len(self.plan.smalls)
-        for mine, its, nbytes in self._spans[:small]:
-            _memmove(its, mine, nbytes)
-        for mine, its, nbytes in self._spans[small:] + self._wholes:
-            _memmove(mine, its, nbytes)
+        _copy(self._its[:small], self._mine, self._sizes)
+        _copy(self._mine[small:], self._its[small:], self._sizes[small:])
+        self._take_wholes()
 
     def put(self) -> None:
         """Write what is not mapped into the file."""
-        for mine, its, nbytes in self._spans:
-            _memmove(its, mine, nbytes)
+        _copy(self._its, self._mine, self._sizes)
 
     def take(self) -> None:
         """Read what is not mapped from the file."""
-        for mine, its, nbytes in self._spans + self._wholes:
+        _copy(self._mine, self._its, self._sizes)
+        self._take_wholes()
+
+    def _take_wholes(self) -> None:
+        for mine, its, nbytes in self._wholes:
             _memmove(mine, its, nbytes)
 
     def notes(self) -> "ctypes.Array[ctypes.c_uint8]":
@@ -121,29 +135,35 @@ class Arena:
         try:
             for piece in self.mapped:
                 self._map(fd, piece)
+            if self._block is not None:
+                maps.map_over(self._block[1], self._block_bytes, fd, self._block_at)
         finally:
             os.close(fd)
 
     def copy_pages(self) -> None:
         """Have a copy of every page, for a child that is about to be forked."""
-        for address, nbytes in self.areas():
+        for address, nbytes in self.areas:
             maps.copy_pages(address, nbytes)
 
     def make_own(self) -> None:
         """Map nothing any more: all memory is this rank's own, with its content."""
-        mapped, self.mapped = self.mapped, []
+        mapped, self.mapped, self.areas = self.mapped, [], []
         for piece in mapped:
             if piece.own.data_ptr() == piece.address:
                 maps.make_own(piece.low, piece.high - piece.low)
+        block, self._block = self._block, None
+        if block is not None:
+            maps.make_own(block[1], self._block_bytes)
 
     def drop(self) -> None:
         """Give up the second mapping. What ranks map of the file stays."""
         if self.base:
             base, self.base = self.base, 0
-            self._aliases, self._spans, self._wholes = [], [], []
+            self._aliases, self._wholes, self._block = [], [], None
             maps.unmap(base, self.nbytes)
 
-    # How the file is laid out: header, notes, small tensors, the large ones, each at its place in a page.
+    # How the file is laid out: header, notes, small parameters, small state, the large tensors, each at its
+    # place in a page.
 
     def _lay_out(self, places: List[int]) -> None:
         plan = self.plan
@@ -154,7 +174,12 @@ class Arena:
             at = -(-at // 16) * 16
             self._at[id(piece)] = at
             at += piece.nbytes
+        self._block_at = at = -(-at // PAGE) * PAGE
+        for piece in plan.block:
+            self._at[id(piece)] = at
+            at += -(-piece.nbytes // _ALIGNED) * _ALIGNED
         self._first = at = -(-at // PAGE) * PAGE
+        self._block_bytes = at - self._block_at
         for piece, place in zip(plan.bigs, places):
             self._at[id(piece)] = at + place
             at += -(-(place + piece.nbytes) // PAGE) * PAGE
@@ -175,6 +200,9 @@ class Arena:
             _memmove(self.base + at, piece.address, piece.nbytes)
             self._map(self._fd, piece)
             self.mapped.append(piece)
+        for piece in self.plan.block:
+            _memmove(self.base + self._at[id(piece)], piece.address, piece.nbytes)
+        self._move_block()
 
     def _join(self, places: List[int]) -> None:
         moved = False
@@ -183,21 +211,45 @@ class Arena:
                 raise Differ("the ranks' parameters or states differ")
             there = piece.address % PAGE == place
             moved = moved or not there
-            if there or _move(piece, place):
+            if there or _move(piece, maps.fresh_memory(place + piece.nbytes), place):
                 self._map(self._fd, piece)
                 self.mapped.append(piece)
             else:
                 self.copied.append(piece)
+        for piece in self.plan.block:
+            if not maps.equal(piece.address, self.base + self._at[id(piece)], piece.nbytes):
+                raise Differ("the ranks' states differ")
+        self._move_block()
         if moved and hasattr(_LIBC, "malloc_trim"):
             _LIBC["malloc_trim"](0)  # what was left is free, but still this process's
+
+    def _move_block(self) -> None:
+        """Move the small state, which is equal, to memory that maps the file."""
+        if not self._block_bytes:
+            return
+        places = [self._at[id(piece)] - self._block_at for piece in self.plan.block]
+        starts = {piece.address - place for piece, place in zip(self.plan.block, places)}
+        memory = _blocks.get(starts.pop())
+        there = memory is not None and not starts and len(memory) == self._block_bytes  # from last time
+        if not there:
+            memory = maps.fresh_memory(self._block_bytes)
+        address: int = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+        maps.map_over(address, self._block_bytes, self._fd, self._block_at)
+        self._block = memory, address
+        _blocks[address] = memory
+        for piece, place in zip(self.plan.block, places):
+            if there:
+                piece.moved = True
+            elif not _move(piece, memory, place):
+                self.copied.append(piece)
 
     def _map(self, fd: int, piece: Piece) -> None:
         offset = self._at[id(piece)] + piece.low - piece.address
         maps.map_over(piece.low, piece.high - piece.low, fd, offset)
 
     def _ends(self) -> Iterator[Tuple[int, int, int]]:
-        """(mine, the file's, bytes) of all small tensors, then of the large ones' ends: the same in all
-        ranks."""
+        """(mine, the file's, bytes) of all small parameters, then of the large tensors' ends: the same in
+        all ranks."""
         for piece in self.plan.smalls:
             yield piece.address, self.base + self._at[id(piece)], piece.nbytes
         for piece in self.plan.bigs:
@@ -213,8 +265,12 @@ class Arena:
         return torch.frombuffer(memory, dtype=own.dtype).as_strided(own.size(), own.stride())
 
 
-def _move(piece: Piece, place: int) -> bool:
-    """Move a state tensor to another place in a page, if torch knows of no other name for it; whether it was.
+def _copy(targets: List[int], sources: List[int], sizes: List[int]) -> None:
+    deque(map(_memmove, targets, sources, sizes), 0)
+
+
+def _move(piece: Piece, memory: Any, place: int) -> bool:
+    """Move a state tensor to a place in other memory, if torch knows of no other name for it; whether it was.
     Never a parameter: code in C may keep its address, which nobody can see."""
     own: Any = piece.own
     storage = own.untyped_storage()
@@ -223,10 +279,9 @@ def _move(piece: Piece, place: int) -> bool:
     if piece.is_param or count is None or count(storage._cdata) > 3 or storage.nbytes() != piece.nbytes:
         return False
     # A storage that cannot be resized: nobody does that to an optimizer's state.
-    memory = maps.fresh_memory(place + piece.nbytes)
     flat = torch.frombuffer(memory, dtype=own.dtype, count=own.numel(), offset=place)
     moved = flat.as_strided(own.size(), own.stride())
-    moved.copy_(own)
-    piece.tensor.data = moved
-    piece.locate()
+    if not maps.equal(moved.data_ptr(), piece.address, piece.nbytes):
+        moved.copy_(own)
+    piece.move(moved)
     return True

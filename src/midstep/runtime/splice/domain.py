@@ -20,7 +20,7 @@ from .board import Board, Left, Phase, remove
 from .counters import COUNTERS
 from .examine import Examiner
 from .failing import StepFailed, pack, unpack
-from .plan import Plan, increment
+from .plan import Plan
 from .seating import Sharers, Yielding, outdated, shed
 
 PATIENCE_S = 2.0
@@ -174,9 +174,8 @@ class Domain:
 
     def _note(self, arena: Arena, before: List[int]) -> bool:
         """Write down how often each tensor was written; whether any was."""
-        notes = arena.notes()
-        for place, (old, new) in enumerate(zip(before, self.plan.versions())):
-            notes[place] = min(255, new - old)
+        notes = bytes([min(255, new - old) for old, new in zip(before, self.plan.versions())])
+        arena.notes()[:] = notes
         return any(notes)
 
     def _follow(self) -> None:
@@ -184,11 +183,7 @@ class Domain:
         arena = self.arena
         assert arena is not None
         arena.take()
-        notes = bytes(arena.notes())
-        for times in sorted(set(notes)):
-            tensors = [piece.tensor for piece, note in zip(self.plan.pieces, notes) if note == times]
-            for _ in range(times):
-                increment(tensors)
+        self.plan.count_up(bytes(arena.notes()))
         COUNTERS.followed_steps += 1
         self._after()
 

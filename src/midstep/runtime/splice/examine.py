@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 
 from .arena import Arena
 from .counters import COUNTERS
 from .fingerprint import Fingerprint
+from .gradients import Gradients
 from .maps import Watch
-from .plan import Plan, Unfit, describe_gradient, gradients, settings
+from .plan import Plan, Unfit, settings
 
 
 class Examiner:
@@ -21,6 +22,7 @@ class Examiner:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._watch = Watch()
+        self._gradients = Gradients(plan.params, plan.stepped)
         self._prints: Optional[Fingerprint] = None
 
     def look(self, optimizer: Any, arena: Optional[Arena]) -> Tuple[bytes, str]:
@@ -29,7 +31,7 @@ class Examiner:
         try:
             if arena is None or not self._plan.in_place(optimizer):
                 return b"", "the optimizer's tensors were exchanged"
-            if self._watch.written(arena.areas()) or not arena.untouched():
+            if self._watch.written(arena.areas) or not arena.untouched():
                 return b"", "parameters or state were written outside of a step"
             return self._digest(optimizer, arena), ""
         except (Unfit, OSError) as error:
@@ -38,18 +40,14 @@ class Examiner:
             COUNTERS.check_s += time.monotonic() - began_s
 
     def _digest(self, optimizer: Any, arena: Arena) -> bytes:
-        described: List[bytes] = [settings(optimizer), b"%d" % torch.get_num_threads()]
-        places: List[Tuple[int, int]] = []
-        for p, grad in gradients(optimizer):
-            described.append(describe_gradient(p, grad))
-            if grad is not None:
-                if id(p) not in self._plan.stepped:
-                    raise Unfit("a parameter has its first gradient")
-                places.append((grad.data_ptr(), grad.numel() * grad.element_size()))
-        COUNTERS.gradients_bytes = sum([nbytes for _, nbytes in places])
-        places += arena.unshared()
+        described, addresses = self._gradients.look()
+        sizes = self._gradients.sizes
+        COUNTERS.gradients_bytes = sum(sizes)
         if self._prints is None:
-            self._prints = Fingerprint(sum([nbytes for _, nbytes in places]))
-        for address, nbytes in places:
-            self._prints.feed(address, nbytes)
-        return self._prints.digest(b"\0".join(described))
+            self._prints = Fingerprint(COUNTERS.gradients_bytes)
+        self._prints.feed_all(addresses, sizes)
+        as_published = arena.as_published()  # else what is not mapped is to be alike in all ranks, at least
+        if not as_published:
+            self._prints.feed_all(*arena.unshared())
+        more = (settings(optimizer), b"%d %d" % (torch.get_num_threads(), as_published), described)
+        return self._prints.digest(b"\0".join(more))

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from typing import Any
+from collections import deque
+from itertools import accumulate
+from typing import Any, List, Sequence
 
 import torch
 
@@ -22,6 +24,7 @@ _TURN_BYTES = 4
 _MOST_LANES = 1 << 13
 _LEAST_LANES = 1 << 10
 _DIGEST_BYTES = 16
+_SHORT_BYTES, _GATHER_BYTES = 64 << 10, 1 << 20
 
 
 class Fingerprint:
@@ -37,6 +40,34 @@ class Fingerprint:
         self._stage_at: int = self._stage.data_ptr()
         self._staged = 0
         self._fed = 0
+        self._gathered: Any = (ctypes.c_ubyte * 0)()
+
+    def feed_all(self, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Add many stretches, short ones first: they are collected by one call each, and fed together."""
+        short: List[int] = []
+        nbytes = 0
+        for place, size in enumerate(sizes):
+            if size < _SHORT_BYTES:
+                short.append(place)
+                nbytes += size
+                if nbytes >= _GATHER_BYTES:
+                    self._feed_short(short, nbytes, addresses, sizes)
+                    short, nbytes = [], 0
+        self._feed_short(short, nbytes, addresses, sizes)
+        for address, size in zip(addresses, sizes):
+            if size >= _SHORT_BYTES:
+                self.feed(address, size)
+
+    def _feed_short(
+        self, places: List[int], nbytes: int, addresses: Sequence[int], sizes: Sequence[int]
+    ) -> None:
+        if len(self._gathered) < nbytes:
+            self._gathered = (ctypes.c_ubyte * (nbytes + _GATHER_BYTES))()
+        start = ctypes.addressof(self._gathered)
+        lengths = [sizes[place] for place in places]
+        sources = [addresses[place] for place in places]
+        deque(map(ctypes.memmove, accumulate(lengths, initial=start), sources, lengths), 0)
+        self.feed(start, nbytes)
 
     def feed(self, address: int, nbytes: int) -> None:
         """Add memory. Where one stretch ends and the next begins does not count: hash lengths besides."""

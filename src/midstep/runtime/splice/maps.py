@@ -26,8 +26,8 @@ _munmap = _LIBC["munmap"]
 _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _madvise = _LIBC["madvise"]
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_memcmp = _LIBC["memcmp"]
-_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+memcmp = _LIBC["memcmp"]
+memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _ioctl = _LIBC["ioctl"]
 _ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 
@@ -87,7 +87,7 @@ def copy_pages(address: int, nbytes: int) -> None:
 
 def equal(left: int, right: int, nbytes: int) -> bool:
     """Whether two stretches of memory hold the same bytes."""
-    return _memcmp(left, right, nbytes) == 0
+    return memcmp(left, right, nbytes) == 0
 
 
 def fresh_memory(nbytes: int) -> mmap.mmap:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-from typing import Any, Iterator, List, Optional, Tuple
+from itertools import chain
+from operator import attrgetter, is_, methodcaller
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
 from .maps import PAGE
 
-BIG_BYTES = 64 << 10  # smaller tensors are copied from the rank that makes the step
+BIG_BYTES = 64 << 10  # smaller parameters are copied from the rank that makes the step
+MANY = 256  # tensors; a step for all costs the ranks less than their own ones, be the tensors ever so small
 
 # Classes whose step reads nothing but gradients, parameters, state and settings, and writes state in place.
 _KNOWN = frozenset(
@@ -23,14 +25,25 @@ class Unfit(Exception):
     """This optimizer's step cannot be shared, now or ever; the text says why."""
 
 
+_data_ptr = torch.Tensor.data_ptr
+_version = attrgetter("_version")
+
+
 class Piece:
     """A tensor of an optimizer. ``own`` keeps its memory alive: the address cannot come to mean another."""
 
-    __slots__ = ("tensor", "own", "address", "nbytes", "is_param")
+    __slots__ = ("tensor", "own", "address", "nbytes", "is_param", "moved")
 
     def __init__(self, tensor: torch.Tensor, is_param: bool) -> None:
         self.tensor = tensor
         self.is_param = is_param
+        self.moved = False
+        self.locate()
+
+    def move(self, to: torch.Tensor) -> None:
+        """Have the tensor elsewhere from now on, in memory that cannot be resized."""
+        self.tensor.data = to
+        self.moved = True
         self.locate()
 
     def locate(self) -> None:
@@ -53,11 +66,6 @@ class Piece:
         """The end of the last such page."""
         return (self.address + self.nbytes) // PAGE * PAGE
 
-    def in_place(self) -> bool:
-        """Whether the tensor is where it was."""
-        tensor = self.tensor
-        return tensor.data_ptr() == self.address and self.own.data_ptr() == self.address
-
 
 class Plan:
     """An optimizer's tensors in order. Raises Unfit."""
@@ -77,31 +85,65 @@ class Plan:
                     self.stepped.add(id(p))
         self._check_overlap()
         self.bigs = [piece for piece in self.pieces if piece.big]
-        self.smalls = [piece for piece in self.pieces if not piece.big]
-        if not self.bigs:
+        small = [piece for piece in self.pieces if not piece.big]
+        self.block = [piece for piece in small if piece.nbytes and not piece.is_param]  # moves together
+        self.smalls = [piece for piece in small if piece.is_param]
+        if not self.bigs and not (self.block and len(self.pieces) >= MANY):
             raise Unfit("there is nothing large to share")
+        self.params = [p for group in optimizer.param_groups for p in group["params"]]
         self.signature = hashlib.blake2b(repr(described).encode(), digest_size=16).digest()
+        self._held = _held(optimizer)
+        self._noted: Dict[bytes, List[Tuple[int, List[torch.Tensor]]]] = {}
+        self._tensors: List[torch.Tensor] = []
+        self._fixed: List[torch.Tensor] = []
+
+    @property
+    def shared(self) -> List[Piece]:
+        """Those whose memory is to be the same in all ranks."""
+        return self.bigs + self.block
+
+    def settle(self) -> None:
+        """All pieces are where they will be. Not before: what they leave is to be free then."""
+        self._tensors = [piece.tensor for piece in self.pieces]
+        self._addresses = [piece.address for piece in self.pieces]
+        fixed = [piece for piece in self.pieces if not piece.moved]
+        self._fixed = [piece.own for piece in fixed]
+        self._fixed_at = [piece.address for piece in fixed]
 
     def in_place(self, optimizer: Any) -> bool:
-        """Whether the optimizer has just these tensors still, where they were."""
-        pieces = iter(self.pieces)
-        try:
-            for _, tensor, _ in _tensors(optimizer):
-                piece = next(pieces, None)
-                if piece is None or piece.tensor is not tensor or not piece.in_place():
-                    return False
-        except Unfit:
-            return False
-        return next(pieces, None) is None
+        """Whether the optimizer has just these tensors still, where they were. Asked at every step."""
+        held = _held(optimizer)
+        return (
+            len(held) == len(self._held)
+            and all(map(is_, held, self._held))
+            and list(map(_data_ptr, self._tensors)) == self._addresses
+            and list(map(_data_ptr, self._fixed)) == self._fixed_at
+        )
 
     def versions(self) -> List[int]:
         """How often each tensor was written, as torch counts."""
-        return [piece.tensor._version for piece in self.pieces]
+        return list(map(_version, self._tensors))
+
+    def count_up(self, notes: bytes) -> None:
+        """As if each tensor had been written so many times more."""
+        groups = self._noted.get(notes)
+        if groups is None:
+            if len(self._noted) >= 4:
+                self._noted.clear()
+            groups = self._noted[notes] = [
+                (times, [tensor for tensor, note in zip(self._tensors, notes) if note == times])
+                for times in sorted(set(notes))
+            ]
+        for times, tensors in groups:
+            for _ in range(times):
+                increment(tensors)
 
     def forget(self) -> None:
         """Keep no tensor alive any more."""
-        for pieces in (self.pieces, self.bigs, self.smalls):
-            pieces.clear()
+        for kept in (self.pieces, self.bigs, self.block, self.smalls, self.params, self._noted):
+            kept.clear()
+        for kept in (self._held, self._tensors, self._fixed):
+            kept.clear()
 
     def _check_overlap(self) -> None:
         end = 0
@@ -126,13 +168,6 @@ def structure(optimizer: Any) -> Optional[Tuple[int, ...]]:
         return None
 
 
-def gradients(optimizer: Any) -> Iterator[Tuple[torch.Tensor, Optional[torch.Tensor]]]:
-    """Every parameter with its gradient."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            yield p, p.grad
-
-
 def settings(optimizer: Any) -> bytes:
     """Everything but tensors in lists that decides what a step does. Raises Unfit."""
     if any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf")):
@@ -142,24 +177,13 @@ def settings(optimizer: Any) -> bytes:
         for name in sorted(group):
             value = group[name]
             if name == "params":
-                continue
+                value = len(value)
             if isinstance(value, torch.Tensor):
                 value = (str(value.dtype), value.tolist())
             if name == "differentiable" and value:
                 raise Unfit("the step is differentiable")
             parts.append("%s=%r" % (name, value))
     return repr(parts).encode()
-
-
-def describe_gradient(parameter: torch.Tensor, grad: Optional[torch.Tensor]) -> bytes:
-    """Everything but the content of a gradient. Raises Unfit."""
-    if grad is None:
-        return b"-"
-    plain = type(grad) is torch.Tensor and grad.layout == torch.strided and grad.device.type == "cpu"
-    if not plain or grad.dtype != parameter.dtype or grad.is_conj() or grad.is_neg() or not _dense(grad):
-        raise Unfit("a gradient is not a plain tensor")
-    numbers = (grad.numel(), *grad.stride())
-    return struct.pack("=%dq" % len(numbers), *numbers)
 
 
 def increment(tensors: List[torch.Tensor]) -> None:
@@ -170,6 +194,16 @@ def increment(tensors: List[torch.Tensor]) -> None:
     except TypeError:  # torch before 2.6 takes one
         for tensor in tensors:
             increment(tensor)
+
+
+def _held(optimizer: Any) -> List[Any]:
+    """What an optimizer's tensors hang on, and these: parameters; keys, names and values of its state."""
+    held: List[Any] = [p for group in optimizer.param_groups for p in group["params"]]
+    state = optimizer.state
+    held += state
+    held += chain.from_iterable(state.values())
+    held += chain.from_iterable(map(methodcaller("values"), state.values()))
+    return held
 
 
 def _tensors(optimizer: Any) -> Iterator[Tuple[Any, torch.Tensor, bool]]:
@@ -193,11 +227,11 @@ def _check_tensor(tensor: torch.Tensor) -> None:
         raise Unfit("a tensor of class %s" % type(tensor).__name__)
     if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_inference():
         raise Unfit("a tensor is not in plain host memory")
-    if tensor.is_conj() or tensor.is_neg() or not _dense(tensor) or tensor.untyped_storage().is_shared():
+    if tensor.is_conj() or tensor.is_neg() or not dense(tensor) or tensor.untyped_storage().is_shared():
         raise Unfit("a tensor is a view, or shared already")
 
 
-def _dense(tensor: torch.Tensor) -> bool:
+def dense(tensor: torch.Tensor) -> bool:
     """Whether the elements fill the memory from the first to the last without holes."""
     if tensor.is_contiguous():
         return True

@@ -16,7 +16,7 @@ from .board import Board, Left
 from .counters import COUNTERS
 from .domain import NEVER, Domain, Outcome
 from .maps import foreign_allocator, private_areas
-from .plan import Plan, Unfit, gradients, known, structure
+from .plan import Plan, Unfit, known, structure
 from .seating import HOME_MEMORY, PREFIX, Sharers
 
 FIRST_DELAY, LONGEST_DELAY = 4, 4096  # own steps after a doubt; four times more each time
@@ -87,7 +87,7 @@ class Stepper:
     def give_way(self, addresses: Set[int]) -> None:
         """Another optimizer is to share these tensors."""
         domain = self.domain
-        if domain is not None and any(piece.address in addresses for piece in domain.plan.bigs):
+        if domain is not None and any(piece.address in addresses for piece in domain.plan.shared):
             domain.leave(Left.GONE)
 
     def _shared(self, optimizer: Any, once: "_Once", sharers: Optional[Sharers]) -> bool:
@@ -137,7 +137,7 @@ class Stepper:
         except Unfit as reason:
             self._refuse(path, sharers, str(reason))
             return
-        addresses = {piece.address for piece in plan.bigs}
+        addresses = {piece.address for piece in plan.shared}
         for other in list(_steppers):
             if other is not self:
                 other.give_way(addresses)
@@ -259,7 +259,8 @@ def before_fork() -> None:
 
 def _state(optimizer: Any) -> Any:
     tensors = structure(optimizer)
-    return tensors and (tensors, [grad._version for _, grad in gradients(optimizer) if grad is not None])
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return tensors and (tensors, [p.grad._version for p in params if p.grad is not None])
 
 
 def _check_memory(plan: Plan) -> None:
@@ -268,7 +269,7 @@ def _check_memory(plan: Plan) -> None:
         raise Unfit("memory is not handed out by the C library")
     areas = private_areas(os.path.join(HOME_MEMORY, PREFIX))
     starts = [start for start, _ in areas]
-    for piece in plan.bigs:
+    for piece in plan.shared:
         place = bisect_right(starts, piece.address) - 1
         if place < 0 or piece.address + piece.nbytes > areas[place][1]:
             raise Unfit("a tensor lies in memory that others may see, or in a file")
