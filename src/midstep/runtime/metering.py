@@ -24,6 +24,7 @@ _SOON = 0.1  # of the time from one to the other
 _lightening = 0
 _stepped_s = _zeroed_s = 0.0
 _zeroes_soon = False
+_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # looked up before any fork
 _lock = threading.Lock()
 _meter: Optional[Meter] = None
 _words: Any = None
@@ -111,12 +112,9 @@ def _lighten(words: Any) -> None:
 
 
 def _hold(words: Any) -> None:
-    """Give back what was freed, and lies in the heap until it is used again; then stand still for a moment,
-    in which the dump comes. Others of the device, which are to come to the end of a step, too, may go on."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        pass  # a C library that has no such thing
+    """Give back what is free; then stand still for a moment, in which the dump comes. Others of the device,
+    which are to come to the end of a step, too, may go on."""
+    _give_back()
     words[_LIGHT] = _lightening
     turns: Any = sys.modules.get(__name__.rpartition(".")[0] + ".turns")
     if turns is None or not turns.shared():
@@ -128,6 +126,16 @@ def _hold(words: Any) -> None:
     yielding.before_sleep()
     time.sleep(_HOLD_S)
     yielding.until_our_turn()
+
+
+def _give_back() -> None:
+    """What MKL keeps to pack matrices in, and what was freed and lies in the heap until it is used again."""
+    try:
+        ctypes.CDLL("libtorch_cpu.so", mode=os.RTLD_NOLOAD).mkl_serv_thread_free_buffers()
+    except (OSError, AttributeError):
+        pass  # a torch without MKL
+    if _trim is not None:
+        _trim(0)
 
 
 def _device_peak_bytes() -> int:
@@ -153,13 +161,16 @@ def _announce() -> None:
 
 
 def _in_child() -> None:
-    """A forked child's steps are its own."""
+    """A forked child's steps are its own; it also gives back what its parent had freed, which nobody else
+    has any more. (MKL's locks may be held by a thread that the child lacks; the heap's are not.)"""
     global _meter, _words, _count, _lock, _lightening, _zeroes_soon
     meter, _meter, _words = _meter, None, None
     _count, _lock = itertools.count(1), threading.Lock()
     nesting.inside, _zeroes_soon, _lightening = False, False, 0
     if meter is not None:
         meter.close()
+        if _trim is not None:
+            _trim(0)
 
 
 os.register_at_fork(after_in_child=_in_child)

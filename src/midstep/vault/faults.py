@@ -9,7 +9,7 @@ import signal
 POINTS = (
     "store:before",  # nothing is written
     "store:leased",
-    "store:midway",  # some folders' chunks are in packs, no index names them
+    "store:midway",  # chunks are in packs, no index names them
     "store:written",  # all chunks are durable and indexed
     "commit:before",  # the manifest's bytes are made
     "commit:after",  # the manifest is there

@@ -58,7 +58,7 @@ class World:
 
     def __init__(self, root: Path, chance: Random) -> None:
         self.chance, self.backend, self.vault = chance, Mortal(), Snapshots(root / "vault")
-        self.memory = [pages(chance, 64) for _ in range(5)]
+        self.memory = [pages(chance, 80) for _ in range(5)]
         self.alive: set[str] = set()
         self.story: list[str] = []
         self._archives: list[Archive] = []
@@ -108,10 +108,19 @@ class World:
 
     def _raw(self) -> str:
         self._count += 1
+        some = self.chance.randrange(len(self.memory))  # a little of it changes: the next has it in parts
+        self.memory[some] = poked(self.memory[some], self.chance)
         shared = b"".join(self.chance.sample(self.memory, self.chance.randrange(1, 4)))
         seed, mib = self.chance.randrange(1000), self.chance.randrange(2)
         write_raw(self.vault, f"j-{self._count}", seed, ranks=1, memory=shared, mib=mib)
         return f"j-{self._count}"
+
+
+def poked(data: bytes, chance: Random) -> bytes:
+    changed = bytearray(data)
+    for at in chance.sample(range(len(data)), 20):
+        changed[at] ^= 1
+    return bytes(changed)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from midstep.vault.archive.trees import Entry, Kind, Tree, from_rows, restore_tree, store_tree, to_rows
+from midstep.vault.archive.trees import Entry, Kind, Tree, filled, from_rows, list_tree, restore_tree, to_rows
 from midstep.vault.backends.memory import MemoryBackend
 from midstep.vault.errors import ManifestDamaged
 from midstep.vault.store.content import Content
@@ -67,8 +67,11 @@ def repository() -> Repository:
 
 
 def stored(folder: Path, repository: Repository) -> Tree:
+    tree = list_tree(folder)
+    files = [entry.path for entry in tree if entry.kind is Kind.FILE]
     with repository.writer() as writer:
-        return store_tree(folder, writer.add_files)
+        contents = writer.add_files([folder / path for path in files])
+    return filled(tree, dict(zip(files, contents)))
 
 
 def test_everything_comes_back(tmp_path: Path, repository: Repository) -> None:
@@ -83,11 +86,10 @@ def test_everything_comes_back(tmp_path: Path, repository: Repository) -> None:
     assert (target / "plain").stat().st_ino == (target / "sub" / "again").stat().st_ino
 
 
-def test_only_wanted_files_are_taken(tmp_path: Path, repository: Repository) -> None:
+def test_only_wanted_files_are_taken(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    with repository.writer() as writer:
-        tree = store_tree(tmp_path, writer.add_files, {"a"}.__contains__)
+    tree = list_tree(tmp_path, {"a"}.__contains__)
     assert [entry.path for entry in tree] == ["", "a"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from midstep.vault.backends.local import LocalBackend
-from midstep.vault.store.repository import Content, Repository
+from midstep.vault.store.repository import Content, Repository, Span
 from tests.vault.store.kit import MIB, noise, repository, text
 
 # Stores numbered pieces one writer after the other and says which are finished, each with its content.
@@ -28,7 +28,7 @@ print("begun", flush=True)
 for number in range(first, last):
     with repo.writer() as writer:
         content = writer.add_file(root.parent / f"piece-{number}")
-    chunks = ",".join(f"{chunk.hex()}:{length}" for chunk, length in content.chunks)
+    chunks = ",".join(f"{chunk.hex()}:{length}" for chunk, length, _ in content.spans)
     print(number, content.size, chunks, flush=True)
 """
 PIECES = 12
@@ -59,7 +59,7 @@ def finished(said: str) -> dict[int, Content]:
         if line.endswith("\n"):
             number, size, chunks = line.split()
             pairs = (chunk.split(":") for chunk in chunks.split(","))
-            found[int(number)] = Content(int(size), tuple((bytes.fromhex(a), int(b)) for a, b in pairs))
+            found[int(number)] = Content(int(size), tuple(Span(bytes.fromhex(a), int(b)) for a, b in pairs))
     return found
 
 

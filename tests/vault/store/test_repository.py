@@ -63,7 +63,7 @@ def test_holes_and_zeros_cost_nothing_and_stay_holes(
         content = writer.add_file(path)
         again = writer.add_bytes(path.read_bytes())
     assert content == again
-    assert all(one[0] != ZERO or two[0] != ZERO for one, two in zip(content.chunks, content.chunks[1:]))
+    assert all(one[0] != ZERO or two[0] != ZERO for one, two in zip(content.spans, content.spans[1:]))
     assert read_back(repo, content, tmp_path) == path.read_bytes()
 
 

@@ -87,8 +87,9 @@ class Archive:
         with Lease(self.backend, self.clock, self.ids) as lease:
             pass_point("store:leased")
             self.catch_up(lease)
+            before = [it.trees for it in self.snapshots(manifest.job_id)][-1:] or [{}]
             with self.repository.writer(_renewing(lease, progress)) as writer:
-                trees = store_trees(folder, manifest, writer)
+                trees = store_trees(folder, manifest, writer, before[0])
                 stats = writer.finish()
             pass_point("store:written")
             archived = self._archived(manifest, trees, generation, stats, reason, versions or {})

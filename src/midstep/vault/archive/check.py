@@ -108,9 +108,14 @@ def _users(snapshots: Collection[ArchivedSnapshot]) -> dict[ChunkId, list[str]]:
 def _unknown_chunks(archive: Archive, snapshots: Collection[ArchivedSnapshot]) -> list[Finding]:
     findings: list[Finding] = []
     for snapshot in snapshots:
-        if gone := archive.repository.missing(snapshot.ids()):
+        plain = snapshot.plain_bytes()
+        name = f"{SNAPSHOTS}/{snapshot.job_id}/{snapshot.snapshot_id}"
+        if gone := archive.repository.missing(plain):
             words = f"{len(gone)} chunks that it needs are in no index, one is {min(gone).hex()[:16]}"
-            name = f"{SNAPSHOTS}/{snapshot.job_id}/{snapshot.snapshot_id}"
+            findings.append(Finding(Grade.DAMAGE, name, words, (snapshot.snapshot_id,)))
+        there = ((chunk, archive.repository.find(chunk)) for chunk in plain)
+        if short := [chunk for chunk, stored in there if stored and stored.plain < plain[chunk]]:
+            words = f"{len(short)} chunks are shorter than it needs them, one is {min(short).hex()[:16]}"
             findings.append(Finding(Grade.DAMAGE, name, words, (snapshot.snapshot_id,)))
     return findings
 

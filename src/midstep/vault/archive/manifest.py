@@ -2,7 +2,8 @@
 
 The object: 8 bytes that say what this is, 2 bytes of format version, BLAKE3 (32 bytes) of version and body,
 body. The body is JSON under zstd. So a flipped bit anywhere is found, and one of another version is told from
-a damaged one.
+a damaged one. Version 2 has files that consist of parts of chunks (trees.py); what has none is of version 1,
+which is all that older programs read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from midstep.vault.parts import Manifest, manifest_of
 from midstep.vault.store.content import ZERO, ChunkId
 
 MAGIC = b"MIDSTEPM"
-FORMAT = 1
+FORMAT, FORMAT_WHOLE = 2, 1  # with parts of chunks, and without
 _HEAD_BYTES = len(MAGIC) + 2 + 32
 _LEVEL = 3
 
@@ -66,7 +67,16 @@ class ArchivedSnapshot:
         """Every chunk that it needs, as often as it needs it; holes need none."""
         for tree in self.trees.values():
             for content in contents_of(tree):
-                yield from (chunk for chunk, _ in content.chunks if chunk != ZERO)
+                yield from content.ids()
+
+    def plain_bytes(self) -> dict[ChunkId, int]:
+        """Every chunk that it needs, and how long that is; of one that it needs parts of: at least."""
+        found: dict[ChunkId, int] = {}
+        for content in (content for tree in self.trees.values() for content in contents_of(tree)):
+            for chunk, length, offset in content.spans:
+                if chunk != ZERO:
+                    found[chunk] = max(found.get(chunk, 0), (offset or 0) + length)
+        return found
 
 
 def log_sizes(trees: Mapping[str, Tree]) -> dict[int, int]:
@@ -94,7 +104,8 @@ def encode(snapshot: ArchivedSnapshot) -> bytes:
         "bytes": [snapshot.nbytes, snapshot.new_bytes, snapshot.stored_bytes],
     }
     body = zstandard.ZstdCompressor(level=_LEVEL).compress(json.dumps(raw, separators=(",", ":")).encode())
-    sealed = FORMAT.to_bytes(2, "big")
+    parts = any(content.in_parts for tree in snapshot.trees.values() for content in contents_of(tree))
+    sealed = (FORMAT if parts else FORMAT_WHOLE).to_bytes(2, "big")
     return MAGIC + sealed + blake3(sealed + body).digest() + body
 
 
@@ -105,9 +116,9 @@ def decode(data: bytes, name: str) -> ArchivedSnapshot:
     version, digest, body = data[8:10], data[10:_HEAD_BYTES], data[_HEAD_BYTES:]
     if blake3(version + body).digest() != digest:
         raise ManifestDamaged(f"{name} is damaged: its content is not what was written")
-    if (found := int.from_bytes(version, "big")) != FORMAT:
+    if not FORMAT_WHOLE <= (found := int.from_bytes(version, "big")) <= FORMAT:
         raise FormatUnknown(
-            f"{name} has format {found}, this version of Midstep reads format {FORMAT}: "
+            f"{name} has format {found}, this version of Midstep reads formats {FORMAT_WHOLE} to {FORMAT}: "
             f"use a {'newer' if found > FORMAT else 'older'} Midstep for it (it is left as it is)"
         )
     try:

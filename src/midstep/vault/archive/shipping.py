@@ -21,9 +21,9 @@ from midstep.vault.archive import fence
 from midstep.vault.archive.archive import Archive
 from midstep.vault.archive.leases import Lease
 from midstep.vault.archive.manifest import ArchivedSnapshot
-from midstep.vault.archive.trees import ID_BYTES, contents_of
+from midstep.vault.archive.trees import ID_BYTES
 from midstep.vault.errors import Damaged, LeaseLost, ObjectDamaged, ObjectMissing, ObjectTorn
-from midstep.vault.store.content import ZERO, ChunkId
+from midstep.vault.store.content import ChunkId
 
 _END, _FAILED = 0, 0xFFFFFFFF
 _SEND_BYTES = 1 << 20  # frames go together: each piece of a body costs a turn of an event loop
@@ -61,7 +61,7 @@ def receive(target: Archive, archived: ArchivedSnapshot, fetch: Fetch, report: R
         return Shipped(again=True)
     with Lease(target.backend, target.clock, target.ids) as lease:
         target.catch_up(lease)
-        plain = plain_bytes(archived)
+        plain = archived.plain_bytes()
         wanted = sorted(target.repository.missing(plain))
         new = sum(plain[chunk] for chunk in wanted)
         tally = _Tally(plain, Shipped(0, 0, sum(plain.values()) - new, new), lease, report)
@@ -71,12 +71,6 @@ def receive(target: Archive, archived: ArchivedSnapshot, fetch: Fetch, report: R
         generation = fence.newest(target.backend, archived.job_id)  # a copy takes the job from nobody
         target.commit(replace(archived, generation=generation), lease)
     return tally.so_far
-
-
-def plain_bytes(archived: ArchivedSnapshot) -> dict[ChunkId, int]:
-    """Every chunk that a snapshot needs, with its plain length."""
-    contents = (content for tree in archived.trees.values() for content in contents_of(tree))
-    return {chunk: length for content in contents for chunk, length in content.chunks if chunk != ZERO}
 
 
 def frames(source: Archive, ids: Sequence[ChunkId]) -> Iterator[bytes]:

@@ -12,13 +12,13 @@ import contextlib
 import enum
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from midstep.vault.errors import ManifestDamaged
-from midstep.vault.store.content import Content
+from midstep.vault.store.content import Content, Span
 
 ID_BYTES = 32
 
@@ -59,16 +59,17 @@ class Entry:
 
 
 Tree = tuple[Entry, ...]
-Store = Callable[[Sequence[Path]], Sequence[Content]]  # files -> what they hold, stored
 Fetch = Callable[[Sequence[tuple[Content, Path]]], object]  # writes files that are not there yet
 
 
-def store_tree(folder: Path, store: Store, wanted: Callable[[str], bool] = lambda _: True) -> Tree:
-    """Store a folder. ``wanted``: which regular files to take, by path. OSError: one cannot be read."""
-    entries = list(_scan(folder, wanted))
-    files = [entry for entry in entries if entry.kind is Kind.FILE]
-    contents = dict(zip((e.path for e in files), store([folder / e.path for e in files]), strict=True))
-    return tuple(replace(entry, content=contents.get(entry.path)) for entry in entries)
+def list_tree(folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> Tree:
+    """A folder without what its files hold. ``wanted``: which regular files to take, by path. OSError."""
+    return tuple(_scan(folder, wanted))
+
+
+def filled(tree: Tree, contents: Mapping[str, Content]) -> Tree:
+    """The same with it, by path."""
+    return tuple(replace(entry, content=contents.get(entry.path)) for entry in tree)
 
 
 def restore_tree(tree: Tree, into: Path, fetch: Fetch) -> None:
@@ -187,19 +188,32 @@ def _entry(row: Any) -> Entry:
 
 
 def content_row(content: Content) -> list[Any]:
-    """Size, lengths, ids: `[n, [l1, l2], base64]`."""
-    ids = b"".join(chunk_id for chunk_id, _ in content.chunks)
-    return [content.size, [length for _, length in content.chunks], base64.b64encode(ids).decode()]
+    """Size, lengths, ids: `[n, [l1, l2], base64]`. Where there are parts of chunks, each id is there once,
+    and two lists follow: which of them each span is of, and its offset (null: all of the chunk)."""
+    lengths = [span.length for span in content.spans]
+    if not content.in_parts:
+        ids = b"".join(span.chunk for span in content.spans)
+        return [content.size, lengths, base64.b64encode(ids).decode()]
+    once = {chunk: number for number, chunk in enumerate(dict.fromkeys(span.chunk for span in content.spans))}
+    offsets = [span.offset for span in content.spans]
+    ids = base64.b64encode(b"".join(once)).decode()
+    return [content.size, lengths, ids, [once[span.chunk] for span in content.spans], offsets]
 
 
 def content_of(row: Any) -> Content:
     """The other way; ValueError, TypeError: it is none."""
-    size, lengths, text = cast("tuple[int, list[int], str]", tuple(row))
+    given = list(cast("list[Any]", row))
+    size, lengths, text = cast("tuple[int, list[int], str]", tuple(given[:3]))
     ids = base64.b64decode(text, validate=True)
-    if len(ids) != ID_BYTES * len(lengths) or sum(lengths) != size or any(n <= 0 for n in lengths):
+    chunks = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+    parts = given[3:] or [range(len(chunks)), [None] * len(chunks)]
+    which, offsets = cast("tuple[Sequence[int], Sequence[int | None]]", tuple(parts))
+    if len(ids) % ID_BYTES or sum(lengths) != size or any(n <= 0 for n in lengths):
         raise ValueError("a file's chunks do not add up to its size")
-    chunks = (ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
-    return Content(size, tuple(zip(chunks, lengths, strict=True)))
+    if any(number < 0 for number in which) or any(offset is not None and offset < 0 for offset in offsets):
+        raise ValueError("a file has parts of no chunk")
+    spans = zip(which, lengths, offsets, strict=True)
+    return Content(size, tuple(Span(chunks[number], length, offset) for number, length, offset in spans))
 
 
 def _refuse_outside(tree: Tree) -> None:

@@ -26,6 +26,7 @@ class Budget:
     uploads: int  # packs written at a time
     block: int  # of a file: read at a time, by each worker
     fetch: int  # a read from the backend takes about so many
+    held: int  # of new chunks that are looked at again, and of old ones; they come besides
 
     @classmethod
     def of(cls, workers: int | None, memory_bytes: int) -> Budget:
@@ -40,6 +41,7 @@ class Budget:
             uploads=4,
             block=block,
             fetch=min(4 * _MIB, memory_bytes // 64),
+            held=memory_bytes // 4,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 ChunkId: TypeAlias = bytes
 """BLAKE3 of a chunk's plain bytes: 32 of them."""
@@ -13,16 +13,30 @@ ZERO: ChunkId = bytes(32)
 """Stands for a run of zero bytes of any length: nothing is stored for it, and it becomes a hole again."""
 
 
+class Span(NamedTuple):
+    """So many bytes of a file: a whole chunk (``offset`` is None), or a part of one from its byte ``offset``
+    on. Runs of zeros are under `ZERO`."""
+
+    chunk: ChunkId
+    length: int
+    offset: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file: chunk after chunk, each with its plain length. Runs of zeros are under `ZERO`."""
+    """The bytes of a file: span after span."""
 
     size: int  # bytes
-    chunks: tuple[tuple[ChunkId, int], ...]
+    spans: tuple[Span, ...]
 
     def ids(self) -> Iterator[ChunkId]:
         """The chunks that have to be somewhere; one that occurs twice comes twice."""
-        return (chunk for chunk, _ in self.chunks if chunk != ZERO)
+        return (span.chunk for span in self.spans if span.chunk != ZERO)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it needs a part of a chunk."""
+        return any(span.offset is not None for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)

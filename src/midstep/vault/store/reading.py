@@ -17,18 +17,19 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from typing import NamedTuple
 
 from midstep.vault.backends.base import Buffer
-from midstep.vault.errors import VaultError
+from midstep.vault.errors import ChunkDamaged, VaultError
 from midstep.vault.store.budget import Budget
 from midstep.vault.store.child import Child, Killed
-from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Stored
+from midstep.vault.store.content import ZERO, ChunkId, Content, Progress, Span, Stored
 from midstep.vault.store.loading import Loader
 
 _FILES = 256  # open at a time
-_CHUNKS = 16384  # planned at a time
+_SPANS = 16384  # planned at a time
 _GAP = 64 << 10  # bytes that are rather read than skipped
-_VECTOR = 64  # chunks written by one call
+_VECTOR = 64  # spans written by one call
 APART = 16 << 20  # bytes that are worth processes of their own
 
 Locate = Callable[[Sequence[ChunkId]], Sequence[Stored]]
@@ -36,20 +37,33 @@ Locate = Callable[[Sequence[ChunkId]], Sequence[Stored]]
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """Some of a file's chunks, one after the other from `at` on."""
+    """Some of a file's spans, one after the other from `at` on."""
 
     path: Path
     size: int  # of the file
     at: int
-    chunks: Sequence[tuple[ChunkId, int]]
+    spans: Sequence[Span]
+
+
+class _Target(NamedTuple):
+    """Where a span goes: to a file's position."""
+
+    descriptor: int
+    at: int
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A chunk, and where it goes: (descriptor, position)."""
+    """A chunk, and where it and parts of it go."""
 
     stored: Stored
-    targets: list[tuple[int, int]]
+    targets: list[_Target]
+
+    @property
+    def length(self) -> int:
+        """Bytes to be written."""
+        return sum(target.span.length for target in self.targets)
 
 
 class Reader:
@@ -97,7 +111,7 @@ class Reader:
         if not self._loader.forks or self._budget.workers < 2:
             return pieces
         planned = list(pieces)
-        if sum(wanted.stored.plain * len(wanted.targets) for it in planned for wanted in it) < APART:
+        if sum(wanted.length for it in planned for wanted in it) < APART:
             return planned
         left = set(range(len(planned)))
         count = min(self._budget.workers, len(planned))
@@ -127,16 +141,16 @@ class Reader:
 
     def _pieces(self, sections: Sequence[_Section], opened: Sequence[int]) -> Iterator[list[_Wanted]]:
         """Chunks that lie together, about as much as is read at a time."""
-        targets: dict[ChunkId, list[tuple[int, int]]] = {}
+        targets: dict[ChunkId, list[_Target]] = {}
         zeros = 0
         for section, descriptor in zip(sections, opened):
             at = section.at
-            for chunk, length in section.chunks:
-                if chunk == ZERO:
-                    zeros += length
+            for span in section.spans:
+                if span.chunk == ZERO:
+                    zeros += span.length
                 else:
-                    targets.setdefault(chunk, []).append((descriptor, at))
-                at += length
+                    targets.setdefault(span.chunk, []).append(_Target(descriptor, at, span))
+                at += span.length
         self._report(zeros, 0)
         found = sorted(self._locate(list(targets)), key=lambda stored: (stored.pack, stored.offset))
         piece: list[_Wanted] = []
@@ -163,7 +177,7 @@ class Reader:
     def _count(self, piece: list[_Wanted]) -> None:
         last = piece[-1].stored
         self._report(
-            sum(wanted.stored.plain * len(wanted.targets) for wanted in piece),
+            sum(wanted.length for wanted in piece),
             last.offset + last.stored - piece[0].stored.offset,
         )
 
@@ -187,12 +201,12 @@ def _batches(files: Iterable[tuple[Content, Path]]) -> Iterator[list[_Section]]:
     planned = 0
     for content, path in files:
         at = 0
-        for begin in range(0, max(1, len(content.chunks)), _CHUNKS):
-            section = _Section(path, content.size, at, content.chunks[begin : begin + _CHUNKS])
-            at += sum(length for _, length in section.chunks)
+        for begin in range(0, max(1, len(content.spans)), _SPANS):
+            section = _Section(path, content.size, at, content.spans[begin : begin + _SPANS])
+            at += sum(span.length for span in section.spans)
             batch.append(section)
-            planned += len(section.chunks)
-            if planned >= _CHUNKS or len(batch) == _FILES:
+            planned += len(section.spans)
+            if planned >= _SPANS or len(batch) == _FILES:
                 yield batch
                 batch, planned = [], 0
     yield batch
@@ -210,15 +224,24 @@ def _write(piece: list[_Wanted], loaded: Sequence[Buffer]) -> None:
     run: list[Buffer] = []
     descriptor = begin = end = 0
     for wanted, plain in zip(piece, loaded):
-        for target, at in wanted.targets:
+        for target, at, span in wanted.targets:
             if run and (target != descriptor or at != end or len(run) == _VECTOR):
                 _write_all(descriptor, run, begin)
                 run = []
             if not run:
                 descriptor, begin = target, at
-            run.append(plain)
-            end = at + len(plain)
+            run.append(_part(plain, span))
+            end = at + span.length
     _write_all(descriptor, run, begin)
+
+
+def _part(plain: Buffer, span: Span) -> Buffer:
+    """What a span has of a chunk. ChunkDamaged: the chunk is not as long as that."""
+    begin = span.offset or 0
+    if begin + span.length > len(plain) or (span.offset is None and span.length < len(plain)):
+        words = f"bytes {begin} to {begin + span.length} of chunk {span.chunk.hex()} are needed"
+        raise ChunkDamaged(f"{words}, which has {len(plain)}: what refers to it is wrong")
+    return plain if span.offset is None else memoryview(plain)[begin : begin + span.length]
 
 
 def _write_all(descriptor: int, run: Sequence[Buffer], at: int) -> None:

@@ -10,6 +10,7 @@ processes, work on one repository at once (the same chunk may then be stored twi
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,12 +20,12 @@ import numpy as np
 from blake3 import blake3
 
 from midstep.env.ids import Ids, real_ids
-from midstep.vault.backends.base import Backend
+from midstep.vault.backends.base import Backend, Buffer
 from midstep.vault.errors import ChunkDamaged, Damaged, ObjectMissing, ObjectTorn, PackDamaged
 from midstep.vault.store import packs
 from midstep.vault.store.budget import MEMORY_BYTES, Budget
 from midstep.vault.store.catalog import Catalog
-from midstep.vault.store.content import ZERO, ChunkId, Content, PackInfo, Progress, Stats, Stored
+from midstep.vault.store.content import ZERO, ChunkId, Content, PackInfo, Progress, Span, Stats, Stored
 from midstep.vault.store.index import PackTable
 from midstep.vault.store.loading import Loader, plain_of
 from midstep.vault.store.reading import Reader
@@ -38,6 +39,7 @@ __all__ = [
     "PackInfo",
     "Progress",
     "Repository",
+    "Span",
     "Stats",
     "Stored",
     "Writer",
@@ -77,7 +79,7 @@ class Repository:
         """A context that adds chunks; it knows what others have indexed until now. `progress` is called from
         any thread, one at a time, every few MiB."""
         self.refresh()
-        return Writer(self._backend, self._budget, self._ids, self._catalog, progress)
+        return Writer(self._backend, self._budget, self._ids, self._catalog, self._whole_of, progress)
 
     def missing(self, ids: Iterable[ChunkId]) -> set[ChunkId]:
         """Those that are not here, as far as the indexes read so far say."""
@@ -203,6 +205,13 @@ class Repository:
         except (ObjectMissing, ObjectTorn):
             data = memoryview(b"")
         return [_is_whole(stored, data) for stored in chunks]
+
+    def _whole_of(self, ids: Iterable[ChunkId]) -> Iterator[tuple[ChunkId, Buffer]]:
+        """Chunks with their content, as far as they are here and whole."""
+        there = [stored for stored in self._catalog.find(list(ids)) if stored is not None]
+        for batch in _near(sorted(there, key=_place), self._budget.fetch):
+            with contextlib.suppress(Damaged):
+                yield from zip([stored.chunk for stored in batch], self._loader.load(batch))
 
     def _sound(self, pack: PackTable) -> PackTable:
         keep = self.whole(pack.name, packs.stored_in(pack.name, pack.table))
