@@ -421,6 +421,33 @@ async def test_what_a_job_has_written_goes_with_it(tmp_path: Path) -> None:
         assert (await fed.http.get(f"/v1/jobs/{job}/logs", params={"rank": 1})).json()["text"] == "step 1\n"
 
 
+async def test_copy_ahead_that_is_called_off_while_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked, late = Member.ask, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Member, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        if path == "/v1/internal/copies":
+            asked.set()
+            await late.wait()
+        return await real(self, method, path, *rest, **more)
+
+    monkeypatch.setattr(Member, "ask", slow)
+    async with federation(tmp_path) as fed:
+        await both(fed)
+        fed.regions["west"].agents["w1"].brings = False
+        job = await fed.submit(devices=1, region="east")
+        await fed.reaches(job, "running")
+        await fed.post(job, "migrate", to="west")
+        await asyncio.wait_for(asked.wait(), 20)
+        await fed.post(job, "resume")
+        await asyncio.sleep(1)  # by now it was said that it is not wanted
+        late.set()
+        errands = fed.regions["west"].region.sessions.errands
+        await asyncio.sleep(1)
+        assert not errands.of("w1")
+
+
 async def test_copy_ahead_that_is_called_off_leaves_nothing(tmp_path: Path) -> None:
     async with federation(tmp_path) as fed:
         await both(fed)

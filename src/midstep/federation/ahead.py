@@ -101,6 +101,9 @@ class Copies:
                 raise
             await self._end(giver, receiver, job, str(error))
             return
+        if self._jobs.get(job.job_id) is not copying:  # it was called off while we asked
+            await self._drop(receiver, copying, forget=True)
+            return
         match status.state:
             case CopyState.COPYING:
                 return
@@ -117,7 +120,9 @@ class Copies:
                 copying.source, copying.round_s = None, self._clock.monotonic_s()
 
     async def _end(self, giver: Member, receiver: Member, job: JobTold, why: str) -> None:
-        copying = self._jobs.pop(job.job_id)
+        copying = self._jobs.pop(job.job_id, None)
+        if copying is None:  # it was called off meanwhile
+            return
         news = CopiedNews(copying.rounds, copying.total_bytes, why)
         await giver.ask("POST", f"/v1/internal/jobs/{job.job_id}/copied", JobView, news)
         await self._drop(receiver, copying)
