@@ -214,10 +214,10 @@ def test_some_is_lost_and_some_has_changed(seed: int, tmp_path: Path) -> None:
 
 
 def test_what_is_lost_lies_within_a_long_run(tmp_path: Path) -> None:
-    repo, middle = repository(), noise(60, 1)
-    content, _ = store(repo, tmp_path / "file", noise(2000, 2) + middle + noise(300, 3), None)
+    repo, middle = repository(), noise(200, 1)
+    content, _ = store(repo, tmp_path / "file", noise(1900, 2) + middle + noise(300, 3), None)
     repo.forget([pack.name for pack in repo.packs()])
-    data = noise(2000, 4) + middle + noise(300, 5)
+    data = noise(1900, 4) + middle + noise(300, 5)
     content, _ = store(repo, tmp_path / "file", data, content)
     repo.read(content, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == data
