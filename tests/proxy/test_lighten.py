@@ -134,3 +134,29 @@ def test_all_end_the_same_step() -> None:
     finally:
         for page in metered:
             page.close()
+
+
+FORKING = """
+import os, sys
+from midstep.runtime.metering import stepped
+pieces = [bytearray(60_000) for _ in range(1000)]
+last = bytearray(60_000)
+if sys.argv[1] == "steps":
+    stepped()
+del pieces
+child = os.fork()
+if child == 0:
+    pages = int(open("/proc/self/statm").read().split()[1])
+    print(pages * os.sysconf("SC_PAGE_SIZE"), len(last), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def resident_in_fork(kind: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FORKING, kind], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[0])
+
+
+def test_a_worker_does_not_keep_what_its_parent_had_freed() -> None:
+    assert resident_in_fork("waits") - resident_in_fork("steps") > 50_000_000

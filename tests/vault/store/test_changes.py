@@ -197,6 +197,32 @@ def test_what_is_lost_of_the_old_is_stored_again_under_its_id(tmp_path: Path) ->
     assert (tmp_path / "back").read_bytes() == data
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_some_is_lost_and_some_has_changed(seed: int, tmp_path: Path) -> None:
+    chance = Random(seed)
+    repo, data = repository(), b"".join(heap(100, n) + noise(200, n) for n in range(8))
+    content, _ = store(repo, tmp_path / "file", data, None)
+    packs = [pack.name for pack in repo.packs()]
+    repo.forget(chance.sample(packs, 2))
+    for pages in (1, 2200):  # a short run, and one that is too long to be kept back
+        data = poked(data, 30, seed)
+        at = chance.randrange(len(data) // PAGE - pages) * PAGE
+        data = data[:at] + noise(pages, seed) + data[at + pages * PAGE :]
+        content, _ = store(repo, tmp_path / "file", data, content)
+        repo.read(content, tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == data
+
+
+def test_what_is_lost_lies_within_a_long_run(tmp_path: Path) -> None:
+    repo, middle = repository(), noise(200, 1)
+    content, _ = store(repo, tmp_path / "file", noise(1900, 2) + middle + noise(300, 3), None)
+    repo.forget([pack.name for pack in repo.packs()])
+    data = noise(1900, 4) + middle + noise(300, 5)
+    content, _ = store(repo, tmp_path / "file", data, content)
+    repo.read(content, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
+
+
 def test_nothing_relies_on_old_chunks_that_are_damaged(tmp_path: Path) -> None:
     backend = MemoryBackend()
     repo, data = repository(backend), noise(256, 1)

@@ -41,7 +41,7 @@ class Budget:
             uploads=4,
             block=block,
             fetch=min(4 * _MIB, memory_bytes // 64),
-            held=memory_bytes // 4,
+            held=memory_bytes // 2,
         )
 
 

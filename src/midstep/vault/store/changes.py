@@ -25,6 +25,8 @@ _NEW_SHARE = 0.75  # of a chunk: where more is new, all of it is stored
 _USED_SHARE = (
     0.25  # of an old chunk: where less is of use, nothing of it is used, or it would stay for little
 )
+_GLANCE, _WORTH = 16, 0.1  # one line in so many is looked at first; such a share has to be there twice
+_BLOCK = 1 << 16  # lines compared at a time
 _GATHERED = 1536  # lines of a chunk of what is left: 96 KiB
 _ODD = np.random.default_rng(LINE).integers(2**63, size=LINE // 8, dtype=np.uint64) * np.uint64(
     2
@@ -53,6 +55,11 @@ def find(old: Iterable[tuple[ChunkId, Buffer]], new: Iterable[tuple[ChunkId, Buf
             ids.append(chunk)
             ends.append(len(content) // LINE)
     lines, begins = np.frombuffer(content, np.uint64).reshape(-1, LINE // 8), np.array(ends)
+    worth = np.flatnonzero(_worth(lines, begins))
+    olds, ids = int(np.searchsorted(worth, olds)), [ids[number] for number in worth.tolist()]
+    lines, begins = _packed(lines, begins, worth)
+    if olds == len(ids):
+        return Found({}, [])
     first = int(begins[olds])  # of the new lines
     source = _sources(lines, first, begins)
     lengths = np.diff(begins[olds:])
@@ -68,6 +75,27 @@ def find(old: Iterable[tuple[ChunkId, Buffer]], new: Iterable[tuple[ChunkId, Buf
     return Found(spans, gathered)
 
 
+def _packed(lines: Lines, begins: Numbers, wanted: Numbers) -> tuple[Lines, Numbers]:
+    """Without the other chunks, in place."""
+    at = [0]
+    for begin, end in zip(begins[wanted].tolist(), begins[wanted + 1].tolist()):
+        at.append(at[-1] + end - begin)
+        if at[-1] < end:
+            lines[at[-2] : at[-1]] = lines[begin:end]
+    return lines[: at[-1]], np.array(at)
+
+
+def _worth(lines: Lines, begins: Numbers) -> NDArray[np.bool_]:
+    """Which chunks have lines that come again, by a glance at a few, chosen by what is in them: most tensors
+    that a step has changed have none."""
+    mixed = (lines[:, 2] ^ lines[:, 5]) * _ODD[0]
+    some = np.flatnonzero(mixed < np.uint64(2**64 // _GLANCE))
+    _, which, counts = np.unique(_hashes(lines[some]), return_inverse=True, return_counts=True)
+    chunk = np.searchsorted(begins, some, "right") - 1
+    again = np.bincount(chunk[counts[which] > 1], minlength=len(begins) - 1)
+    return again >= _WORTH * np.bincount(chunk, minlength=len(begins) - 1)
+
+
 def _sources(lines: Lines, first: int, begins: Numbers) -> Numbers:
     """For each line, an equal one before it that is or will be stored; itself, if it has to be stored."""
     hashes = _hashes(lines)
@@ -77,8 +105,10 @@ def _sources(lines: Lines, first: int, begins: Numbers) -> Numbers:
     source[order] = np.repeat(np.minimum.reduceat(order, edges), np.diff(edges, append=len(lines)))
     source[:first] = np.arange(first)
     _continue(source, hashes, first)
-    wrong = (lines[source[first:]] != lines[first:]).any(axis=1)  # other lines of the same hash
-    _keep(source, np.flatnonzero(wrong) + first)
+    for at in range(first, len(lines), _BLOCK):
+        part = source[at : at + _BLOCK]
+        wrong = (lines[part] != lines[at : at + _BLOCK]).any(axis=1)  # other lines of the same hash
+        _keep(source, np.flatnonzero(wrong) + at)
     _keep(source, _short(source, first, begins))
     copies = np.flatnonzero(source[first:] < first) + first
     chunk = np.searchsorted(begins, np.arange(first), "right") - 1  # of each old line

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -211,7 +211,7 @@ class Writer:
             found.append((New(chunk, at, length), not there.get(chunk, True)))
             at += length
         new = runs.add(found) if runs else [it for it, is_new in found if is_new]
-        return [it for it in new if self._claim(it.chunk)]
+        return [it for it in sorted(new, key=attrgetter("at")) if self._claim(it.chunk)]
 
     def _look_again(self, held: Held) -> dict[ChunkId, tuple[Span, ...]]:
         """At the chunks that were kept back: what those consist of that are not stored themselves."""
