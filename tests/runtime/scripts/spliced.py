@@ -376,6 +376,19 @@ def gradient_by_hand():
     return train(adam, before=before)
 
 
+def small_gradient_by_hand():
+    def before(step, net, opt):
+        if step == 6:
+            net[20].bias.grad[5] += 1e-3 * RANK
+
+    def after(step, net, opt):
+        if OURS and step in (5, 6):
+            counters = part("splice.counters").COUNTERS
+            assert ("the ranks' gradients or settings differ" in counters.reasons) == (step == 6)
+
+    return train(adam, model=Deep, before=before, after=after)
+
+
 def permuted_gradients():
     def before(step, net, opt):
         if step == 6:

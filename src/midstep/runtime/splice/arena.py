@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import weakref
 from collections import deque
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -22,13 +21,16 @@ import torch
 
 from . import maps
 from .maps import PAGE
+from .moving import Block, move
 from .plan import Piece, Plan
 
-_HEADER = struct.Struct("=16sQ")  # the plan's signature, how many large tensors; then their places in a page
+# The plan's signature, how many large tensors, the step whose gradients are here; then the tensors' places in
+# a page.
+_HEADER = struct.Struct("=16sQQ")
+_STEP_AT = 24
 _ALIGNED = 64  # as memory from torch's allocator is
 _memmove = ctypes.memmove
 _LIBC = ctypes.CDLL(None)
-_blocks: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()  # by address: memory
 
 
 class Differ(Exception):
@@ -43,7 +45,7 @@ class Arena:
         self.plan = plan
         self.mapped: List[Piece] = []
         self.copied: List[Piece] = []  # large as well, but elsewhere in their pages than the others'
-        self._block: Optional[Tuple[Any, int]] = None  # memory, address
+        self._block: Optional[Block] = None
         self.areas: List[Tuple[int, int]] = []  # what is mapped: (address, bytes)
         self.base = self.nbytes = 0
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if publish else 0)
@@ -71,7 +73,7 @@ class Arena:
         self._aliases = [(piece, self._alias(piece)) for piece in plan.shared]
         self.areas = [(piece.low, piece.high - piece.low) for piece in self.mapped]
         if self._block is not None:
-            self.areas.append((self._block[1], self._block_bytes))
+            self.areas.append((self._block.address, self._block.nbytes))
 
     @property
     def shared_bytes(self) -> int:
@@ -127,6 +129,25 @@ class Arena:
         """A byte for each tensor, in the file."""
         return (ctypes.c_uint8 * len(self.plan.pieces)).from_address(self.base + self._notes)
 
+    # Gradients of small parameters, of the rank that came first to a step.
+
+    @property
+    def gradients_step(self) -> int:
+        return ctypes.c_uint64.from_address(self.base + _STEP_AT).value
+
+    def put_gradients(self, step: int, slots: List[int], addresses: List[int], sizes: List[int]) -> None:
+        """Leave them; ``slots``: whose they are, of the plan's small parameters. With the board's lock."""
+        _copy(self._gradients_of(slots), addresses, sizes)
+        ctypes.c_uint64.from_address(self.base + _STEP_AT).value = step
+
+    def has_gradients(self, slots: List[int], addresses: List[int], sizes: List[int]) -> bool:
+        """Whether these are what was left."""
+        return not any(map(maps.memcmp, self._gradients_of(slots), addresses, sizes))
+
+    def _gradients_of(self, slots: List[int]) -> List[int]:
+        places, base = self._gradients_at, self.base
+        return [base + places[slot] for slot in slots]
+
     # Ending.
 
     def remap(self) -> None:
@@ -136,7 +157,7 @@ class Arena:
             for piece in self.mapped:
                 self._map(fd, piece)
             if self._block is not None:
-                maps.map_over(self._block[1], self._block_bytes, fd, self._block_at)
+                self._block.map(fd, self._block_at)
         finally:
             os.close(fd)
 
@@ -153,7 +174,7 @@ class Arena:
                 maps.make_own(piece.low, piece.high - piece.low)
         block, self._block = self._block, None
         if block is not None:
-            maps.make_own(block[1], self._block_bytes)
+            maps.make_own(block.address, block.nbytes)
 
     def drop(self) -> None:
         """Give up the second mapping. What ranks map of the file stays."""
@@ -174,6 +195,11 @@ class Arena:
             at = -(-at // 16) * 16
             self._at[id(piece)] = at
             at += piece.nbytes
+        gradients: List[int] = []
+        for piece in plan.smalls:
+            gradients.append(at)
+            at += -(-piece.nbytes // 16) * 16
+        self._gradients_at = gradients
         self._block_at = at = -(-at // PAGE) * PAGE
         for piece in plan.block:
             self._at[id(piece)] = at
@@ -186,14 +212,14 @@ class Arena:
         self.nbytes = at
 
     def _places(self) -> List[int]:
-        signature, count = _HEADER.unpack(os.pread(self._fd, _HEADER.size, 0))
+        signature, count, _ = _HEADER.unpack(os.pread(self._fd, _HEADER.size, 0))
         if signature != self.plan.signature or count != len(self.plan.bigs):
             raise Differ("the ranks' optimizers are not alike")
         return list(struct.unpack("=%dH" % count, os.pread(self._fd, 2 * count, _HEADER.size)))
 
     def _publish(self, places: List[int]) -> None:
-        header = _HEADER.pack(self.plan.signature, len(places)) + struct.pack("=%dH" % len(places), *places)
-        os.pwrite(self._fd, header, 0)
+        header = _HEADER.pack(self.plan.signature, len(places), 0)
+        os.pwrite(self._fd, header + struct.pack("=%dH" % len(places), *places), 0)
         for piece in self.plan.bigs:
             at = self._at[id(piece)]
             os.posix_fallocate(self._fd, at - at % PAGE, at % PAGE + piece.nbytes)
@@ -211,7 +237,7 @@ class Arena:
                 raise Differ("the ranks' parameters or states differ")
             there = piece.address % PAGE == place
             moved = moved or not there
-            if there or _move(piece, maps.fresh_memory(place + piece.nbytes), place):
+            if there or move(piece, maps.fresh_memory(place + piece.nbytes), place):
                 self._map(self._fd, piece)
                 self.mapped.append(piece)
             else:
@@ -225,23 +251,12 @@ class Arena:
 
     def _move_block(self) -> None:
         """Move the small state, which is equal, to memory that maps the file."""
-        if not self._block_bytes:
-            return
-        places = [self._at[id(piece)] - self._block_at for piece in self.plan.block]
-        starts = {piece.address - place for piece, place in zip(self.plan.block, places)}
-        memory = _blocks.get(starts.pop())
-        there = memory is not None and not starts and len(memory) == self._block_bytes  # from last time
-        if not there:
-            memory = maps.fresh_memory(self._block_bytes)
-        address: int = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
-        maps.map_over(address, self._block_bytes, self._fd, self._block_at)
-        self._block = memory, address
-        _blocks[address] = memory
-        for piece, place in zip(self.plan.block, places):
-            if there:
-                piece.moved = True
-            elif not _move(piece, memory, place):
-                self.copied.append(piece)
+        if self._block_bytes:
+            places = [self._at[id(piece)] - self._block_at for piece in self.plan.block]
+            block = Block(self.plan.block, places, self._block_bytes)
+            block.map(self._fd, self._block_at)
+            self._block = block
+            self.copied += block.fill()
 
     def _map(self, fd: int, piece: Piece) -> None:
         offset = self._at[id(piece)] + piece.low - piece.address
@@ -267,21 +282,3 @@ class Arena:
 
 def _copy(targets: List[int], sources: List[int], sizes: List[int]) -> None:
     deque(map(_memmove, targets, sources, sizes), 0)
-
-
-def _move(piece: Piece, memory: Any, place: int) -> bool:
-    """Move a state tensor to a place in other memory, if torch knows of no other name for it; whether it was.
-    Never a parameter: code in C may keep its address, which nobody can see."""
-    own: Any = piece.own
-    storage = own.untyped_storage()
-    count: Any = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
-    # known to: the tensor, our own handle on it, and the object asked for just now
-    if piece.is_param or count is None or count(storage._cdata) > 3 or storage.nbytes() != piece.nbytes:
-        return False
-    # A storage that cannot be resized: nobody does that to an optimizer's state.
-    flat = torch.frombuffer(memory, dtype=own.dtype, count=own.numel(), offset=place)
-    moved = flat.as_strided(own.size(), own.stride())
-    if not maps.equal(moved.data_ptr(), piece.address, piece.nbytes):
-        moved.copy_(own)
-    piece.move(moved)
-    return True

@@ -26,6 +26,7 @@ from .seating import Sharers, Yielding, outdated, shed
 PATIENCE_S = 2.0
 NEVER = 1 << 62
 _INTERVALS = 4  # as many steps' time another rank may be late, where that is longer
+_DIFFER = "the ranks' gradients or settings differ"
 _CLOSE_UP_S = 0.05  # others are looked at this often while one sleeps
 
 
@@ -109,6 +110,8 @@ class Domain:
         digest, doubt = self._examiner.look(optimizer, self.arena)
         step = self.steps + 1
         board = self.board
+        if not doubt and self.arena is not None and not self._examiner.agree(board, self.arena, step):
+            doubt = _DIFFER
         with board.locked():
             if self._check_left() or board.phase == Phase.CLOSED:
                 doubt = doubt or board.text
@@ -117,7 +120,7 @@ class Domain:
             else:
                 board.arrive(step, digest)
                 if self._contradicted(step, digest):
-                    board.close("the ranks' gradients or settings differ", self._later)
+                    board.close(_DIFFER, self._later)
             mine = board.phase == Phase.OPEN and self._complete(step)
             if mine:
                 board.enter(Phase.EXECUTING)

@@ -9,6 +9,7 @@ from typing import Any, Optional, Tuple
 import torch
 
 from .arena import Arena
+from .board import Board, Phase
 from .counters import COUNTERS
 from .fingerprint import Fingerprint
 from .gradients import Gradients
@@ -22,7 +23,7 @@ class Examiner:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._watch = Watch()
-        self._gradients = Gradients(plan.params, plan.stepped)
+        self._gradients = Gradients(plan)
         self._prints: Optional[Fingerprint] = None
 
     def look(self, optimizer: Any, arena: Optional[Arena]) -> Tuple[bytes, str]:
@@ -39,13 +40,25 @@ class Examiner:
         finally:
             COUNTERS.check_s += time.monotonic() - began_s
 
+    def agree(self, board: Board, arena: Arena, step: int) -> bool:
+        """After ``look``: whether the gradients of small parameters are those of the rank that came first,
+        which leaves its own in the arena. To compare costs less than a fingerprint."""
+        began_s = time.monotonic()
+        short = self._gradients.short
+        with board.locked():
+            first = board.phase == Phase.OPEN and arena.gradients_step != step
+            if first:
+                arena.put_gradients(step, *short)
+        alike = first or arena.has_gradients(*short)
+        COUNTERS.check_s += time.monotonic() - began_s
+        return alike
+
     def _digest(self, optimizer: Any, arena: Arena) -> bytes:
-        described, addresses = self._gradients.look()
-        sizes = self._gradients.sizes
-        COUNTERS.gradients_bytes = sum(sizes)
+        described = self._gradients.look()
+        COUNTERS.gradients_bytes = self._gradients.nbytes
         if self._prints is None:
-            self._prints = Fingerprint(COUNTERS.gradients_bytes)
-        self._prints.feed_all(addresses, sizes)
+            self._prints = Fingerprint(sum(self._gradients.long[1]))
+        self._prints.feed_all(*self._gradients.long)
         as_published = arena.as_published()  # else what is not mapped is to be alike in all ranks, at least
         if not as_published:
             self._prints.feed_all(*arena.unshared())
