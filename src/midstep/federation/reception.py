@@ -43,12 +43,13 @@ class Reception:
     async def submit(self, request: JobRequest) -> JobView:
         """Take a job. Raises Rejected, NotFound."""
         job_id = self._ids.job(taken=self._directory)
+        elsewhere = (*_ELSEWHERE, *_NOT_THERE) if request.from_snapshot else _ELSEWHERE
         refused: Rejected | None = None
         for member in await self.candidates(request):
             try:
                 return await self._hand_in(member, request, job_id)
             except Rejected as error:
-                if error.problem.code not in (*_ELSEWHERE, *(_NOT_THERE if request.from_snapshot else ())):
+                if error.problem.code not in elsewhere:
                     raise
                 refused = refused or error
         assert refused is not None, "there is a candidate, or an error"

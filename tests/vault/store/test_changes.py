@@ -140,6 +140,11 @@ def store(into: Repository, path: Path, data: bytes, before: Content | None) -> 
     return content, writer.finish()
 
 
+def assert_read_back(repo: Repository, content: Content, data: bytes, folder: Path) -> None:
+    repo.read(content, folder / "back")
+    assert (folder / "back").read_bytes() == data
+
+
 def test_a_second_snapshot_costs_what_changed_and_a_third_does_too(tmp_path: Path) -> None:
     repo, data = repository(), heap(1024, 1) + noise(512, 1)
     content, first = store(repo, tmp_path / "file", data, None)
@@ -148,8 +153,7 @@ def test_a_second_snapshot_costs_what_changed_and_a_third_does_too(tmp_path: Pat
         content, stats = store(repo, tmp_path / "file", data, content)
         assert content.in_parts and stats.stored_bytes < 0.02 * first.stored_bytes
         assert stats.total_bytes == len(data) == stats.zero_bytes + stats.known_bytes + stats.new_bytes
-        repo.read(content, tmp_path / "back")
-        assert (tmp_path / "back").read_bytes() == data
+        assert_read_back(repo, content, data, tmp_path)
 
 
 def test_without_the_old_content_nothing_is_in_parts(tmp_path: Path) -> None:
@@ -181,8 +185,7 @@ def test_more_than_memory_allows_is_stored_as_ever(tmp_path: Path) -> None:
     content, _ = store(repo, tmp_path / "file", data, None)
     data = poked(data, 3000, 2)  # 8 MiB are looked at
     content, _ = store(repo, tmp_path / "file", data, content)
-    repo.read(content, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == data
+    assert_read_back(repo, content, data, tmp_path)
 
 
 def test_what_is_lost_of_the_old_is_stored_again_under_its_id(tmp_path: Path) -> None:
@@ -193,8 +196,7 @@ def test_what_is_lost_of_the_old_is_stored_again_under_its_id(tmp_path: Path) ->
     repo.forget([pack.name for pack in repo.packs()])
     again, _ = store(repo, tmp_path / "file", data, content)
     assert again == content
-    repo.read(content, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == data
+    assert_read_back(repo, content, data, tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -209,8 +211,7 @@ def test_some_is_lost_and_some_has_changed(seed: int, tmp_path: Path) -> None:
         at = chance.randrange(len(data) // PAGE - pages) * PAGE
         data = data[:at] + noise(pages, seed) + data[at + pages * PAGE :]
         content, _ = store(repo, tmp_path / "file", data, content)
-        repo.read(content, tmp_path / "back")
-        assert (tmp_path / "back").read_bytes() == data
+        assert_read_back(repo, content, data, tmp_path)
 
 
 def test_what_is_lost_lies_within_a_long_run(tmp_path: Path) -> None:
@@ -219,8 +220,7 @@ def test_what_is_lost_lies_within_a_long_run(tmp_path: Path) -> None:
     repo.forget([pack.name for pack in repo.packs()])
     data = noise(1900, 4) + middle + noise(300, 5)
     content, _ = store(repo, tmp_path / "file", data, content)
-    repo.read(content, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == data
+    assert_read_back(repo, content, data, tmp_path)
 
 
 def test_nothing_relies_on_old_chunks_that_are_damaged(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def _next(record: JobRecord, node: str, drain: Drain, world: _World) -> Leaving:
         return Leaving(record.job_id, "moving", causes.NodeDrained(node, to), overdue, to)
     if (failed := failed_move(record, world.now_s)) is not None:
         return Leaving(record.job_id, "waiting", failed)
-    offered_s = max(drain.since_s, record.running_s or 0.0) if world.others else -OFFER_S
-    found = _elsewhere(record, node, world, world.now_s < offered_s + OFFER_S)
+    patient = world.now_s < max(drain.since_s, record.running_s or 0.0) + OFFER_S
+    found = _elsewhere(record, node, world, patient)
     if found.event is None and late:
         cause = causes.DrainOverdue(node)
         return Leaving(record.job_id, "moving", cause, Preempted(record.version, str(cause)))
@@ -103,8 +103,8 @@ def _next(record: JobRecord, node: str, drain: Drain, world: _World) -> Leaving:
 
 
 def _elsewhere(record: JobRecord, node: str, world: _World, patient: bool) -> Leaving:
-    """Within its region, where only what is on the node has to move; else to another region; else (not while
-    it is ``patient``) in its region on fewer devices."""
+    """Within its region, where only what is on the node has to move; else to another region; else (where it
+    can be offered to others, not while it is ``patient``) in its region on fewer devices."""
     assert record.placement is not None
     fleet, here = picture(world.records, world.nodes), record.placement.region
     if record.spec.node == node and record.target is not None:

@@ -46,7 +46,8 @@ def found_in_vaults(asked: str, vaults: Vaults) -> tuple[Described, SnapshotRef,
     silent: VaultError | None = None
     for region in vaults.regions:
         try:
-            manifest = _manifest(asked, vaults.vault(region))
+            vault = vaults.vault(region)
+            manifest = manifest_in(vault, asked) or _newest(asked, vault)
         except VaultError as error:
             silent = error
             continue
@@ -58,6 +59,16 @@ def found_in_vaults(asked: str, vaults: Vaults) -> tuple[Described, SnapshotRef,
     return None
 
 
+def manifest_in(vault: Snapshots, snapshot_id: str) -> Manifest | None:
+    """Of a snapshot that is whole in its folder, or archived; None: it is neither. VaultError."""
+    if vault.is_raw(snapshot_id):
+        return vault.verify(snapshot_id)
+    archive = vault.archive()
+    if archive is None or not archive.exists(snapshot_id):
+        return None
+    return archive.load(snapshot_id).manifest
+
+
 def _described(manifest: Manifest) -> Described:
     try:
         return _FORM.validate_python(manifest.job)
@@ -67,14 +78,9 @@ def _described(manifest: Manifest) -> Described:
         raise Rejected(409, "no_snapshot", words, reason) from None
 
 
-def _manifest(asked: str, vault: Snapshots) -> Manifest | None:
-    archive = vault.archive()
-    if vault.exists(asked):
-        return vault.verify(asked)
-    if archive is not None and archive.exists(asked):
-        return archive.load(asked).manifest
-    names = [name for name in vault.ids() if job_of(name) == asked and vault.exists(name)]
+def _newest(job_id: str, vault: Snapshots) -> Manifest | None:
+    names = [name for name in vault.ids() if job_of(name) == job_id and vault.exists(name)]
     found = [vault.manifest(name) for name in names]
-    if archive is not None:
-        found += [archived.manifest for archived in archive.snapshots(asked)]
+    if (archive := vault.archive()) is not None:
+        found += [archived.manifest for archived in archive.snapshots(job_id)]
     return max(found, key=lambda manifest: manifest.order, default=None)

@@ -10,7 +10,7 @@ from midstep.control.errors import Rejected, invalid
 from midstep.control.fleet import Fleet
 from midstep.control.lookup import find
 from midstep.control.sizes import check_part, sized, type_of
-from midstep.control.vaults.described import found_in_vaults
+from midstep.control.vaults.described import found_in_vaults, manifest_in
 from midstep.control.vaults.snapshots import Vaults
 from midstep.engine.events import Origin
 from midstep.engine.record import JobRecord
@@ -145,12 +145,9 @@ def _snapshot(asked: str, records: Mapping[str, JobRecord]) -> tuple[JobRecord, 
 def _store(ref: SnapshotRef, vaults: Vaults) -> dict[str, str]:
     """What the rendezvous store held at the cut."""
     try:
-        vault = vaults.vault(ref.region)
-        if vault.is_raw(ref.snapshot_id):
-            return vault.verify(ref.snapshot_id).store
-        archive = vault.archive()
-        if archive is None:
+        manifest = manifest_in(vaults.vault(ref.region), ref.snapshot_id)
+        if manifest is None:
             raise SnapshotMissing(f"snapshot {ref.snapshot_id} is not in region {ref.region} any more")
-        return archive.load(ref.snapshot_id).manifest.store
+        return manifest.store
     except VaultError as error:
         raise Rejected(409, "no_snapshot", f"snapshot {ref.snapshot_id} cannot be used", str(error)) from None

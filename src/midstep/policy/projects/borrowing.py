@@ -4,7 +4,7 @@ beyond; and of all jobs of its sub-projects those that go beyond there rank behi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from midstep.policy.asks import MILLI
@@ -56,9 +56,9 @@ class Borrowing:
         self._projects.use(job.ask.project, devices * job.ask.milli / MILLI)
         self.changed(job)
 
-    def changed(self, job: Job, names: Sequence[str] | None = None) -> None:
-        """What it has is not what it had; or where it stands, in these paths."""
-        for name in chain(job.ask.project) if names is None else names:
+    def changed(self, job: Job) -> None:
+        """What it has is not what it had."""
+        for name in chain(job.ask.project):
             path = self._paths.get(name)
             if path is None:
                 path = self._paths[name] = _Path()
@@ -124,9 +124,8 @@ class Borrowing:
     def _tell_above(self, name: str, found: set[Job], depths: dict[int, dict[str, None]]) -> None:
         """They may stand elsewhere in the paths above; those with a quota are looked at in this turn, too."""
         above = [one for one in chain(name.removesuffix("/"))[: name.count("/")] if one != name]
-        for job in found if above else ():
-            self.changed(job, above)
         for one in above:
+            self._paths[one].news |= found
             if one in self._projects.quotas:
                 depths.setdefault(one.count("/"), {})[one] = None
 

@@ -63,9 +63,9 @@ class Line:
     def reach(self, amount: float) -> Turn | None:
         """Where the first stands whose size, with all before it, is more than that. None: nobody."""
         used = 0
-        for block, nbytes in zip(self._blocks, self._sums):
-            if used + nbytes <= amount:
-                used += nbytes
+        for block, whole in zip(self._blocks, self._sums):
+            if used + whole <= amount:
+                used += whole
                 continue
             for turn, size, _ in block:
                 used += size

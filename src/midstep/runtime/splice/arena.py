@@ -181,6 +181,7 @@ class Arena:
         if self.base:
             base, self.base = self.base, 0
             self._aliases, self._wholes, self._block = [], [], None
+            self._mine, self._its, self._sizes = [], [], []
             maps.unmap(base, self.nbytes)
 
     # How the file is laid out: header, notes, small parameters, small state, the large tensors, each at its

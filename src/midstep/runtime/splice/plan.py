@@ -90,7 +90,7 @@ class Plan:
         self.smalls = [piece for piece in small if piece.is_param]
         if not self.bigs and not (self.block and len(self.pieces) >= MANY):
             raise Unfit("there is nothing large to share")
-        self.params = [p for group in optimizer.param_groups for p in group["params"]]
+        self.params = parameters(optimizer)
         self.signature = hashlib.blake2b(repr(described).encode(), digest_size=16).digest()
         self._held = _held(optimizer)
         self._noted: Dict[bytes, List[Tuple[int, List[torch.Tensor]]]] = {}
@@ -168,6 +168,11 @@ def structure(optimizer: Any) -> Optional[Tuple[int, ...]]:
         return None
 
 
+def parameters(optimizer: Any) -> List[torch.Tensor]:
+    """All of them, by group."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def settings(optimizer: Any) -> bytes:
     """Everything but tensors in lists that decides what a step does. Raises Unfit."""
     if any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf")):
@@ -198,7 +203,7 @@ def increment(tensors: List[torch.Tensor]) -> None:
 
 def _held(optimizer: Any) -> List[Any]:
     """What an optimizer's tensors hang on, and these: parameters; keys, names and values of its state."""
-    held: List[Any] = [p for group in optimizer.param_groups for p in group["params"]]
+    held: List[Any] = parameters(optimizer)
     state = optimizer.state
     held += state
     held += chain.from_iterable(state.values())

@@ -16,7 +16,7 @@ from .board import Board, Left
 from .counters import COUNTERS
 from .domain import NEVER, Domain, Outcome
 from .maps import foreign_allocator, private_areas
-from .plan import Plan, Unfit, known, structure
+from .plan import Plan, Unfit, known, parameters, structure
 from .seating import HOME_MEMORY, PREFIX, Sharers
 
 FIRST_DELAY, LONGEST_DELAY = 4, 4096  # own steps after a doubt; four times more each time
@@ -259,8 +259,7 @@ def before_fork() -> None:
 
 def _state(optimizer: Any) -> Any:
     tensors = structure(optimizer)
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    return tensors and (tensors, [p.grad._version for p in params if p.grad is not None])
+    return tensors and (tensors, [p.grad._version for p in parameters(optimizer) if p.grad is not None])
 
 
 def _check_memory(plan: Plan) -> None:
